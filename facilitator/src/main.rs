@@ -1,0 +1,2 @@
+//! The facilitator.
+fn main() {}
