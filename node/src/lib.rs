@@ -5,5 +5,6 @@
 //! world did with `handle_input(now, Input)` and takes out what the node wants with
 //! `poll_output() -> Output`.
 
+pub mod crypto;
 pub mod ids;
 pub mod time;

@@ -1,0 +1,4 @@
+//! What the onion layers are made of.
+
+pub mod aes;
+pub mod sha1;
