@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn peeking_does_not_disturb() {
-        let data: Vec<u8> = (0..2000u32).map(|i| (i * 7) as u8).collect();
+        let data: Vec<u8> = (0..4000u32).map(|i| (i * 7) as u8).collect();
         let mut running = RunningSha1::new();
         let mut end = 0;
         for step in (0..60).chain([64, 128, 55, 56, 63]) {
