@@ -8,3 +8,4 @@
 pub mod crypto;
 pub mod ids;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,54 @@
+//! Bytes to messages and back: Tor's cells and relay messages, and Chive's own.
+//!
+//! Everything here follows tor-spec ("Cells (messages on channels)", "Relay cells"), link
+//! protocols 4 and 5. Chive's additions are the relay messages `DB_*` and the [`Descriptor`].
+//!
+//! One [`Reader`] is the only code that takes slices of what a peer sent. A decoder that leaves
+//! bytes unread is an error, except where Tor's specification says that what follows is to be
+//! ignored; there the message says so.
+
+mod cell;
+mod codec;
+mod create;
+mod db;
+mod descriptor;
+mod handshake;
+mod linkspec;
+mod names;
+mod relay;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use cell::{
+    CELL_BODY_LEN, CELL_HEADER_LEN, CELL_LEN, CellBody, CellDecoder, CellRef, CircId, Command,
+    MAX_VERSIONS_BODY, RawCell, write_body, write_cell,
+};
+pub use codec::{Decode, DecodeError, Encode, EncodeError, Reader, Writer};
+pub use create::{
+    Create2, CreateFast, Created2, CreatedFast, Destroy, DestroyReason, HandshakeType,
+    MAX_HANDSHAKE_DATA, PaddingNegotiate,
+};
+pub use db::{
+    BLOCK_LEN, BlockRange, DbConnected, DbData, DbEnd, DbEndReason, DbFindPeer, DbFoundPeer,
+    DbInfo, DbQuery, MAX_ASK_BLOCKS, MAX_DB_DATA, Section, Tried,
+};
+pub use descriptor::{
+    Descriptor, DescriptorBody, DescriptorError, MAX_DESCRIPTOR_ADDRESSES,
+    MAX_DESCRIPTOR_EXTENSIONS, Roles, VerifiedDescriptor,
+};
+pub use handshake::{
+    AuthChallenge, AuthMethod, Authenticate, Cert, CertType, Certs, MAX_CERT_LEN, NetAddress,
+    Netinfo, Versions,
+};
+pub use linkspec::{LinkSpecifier, MAX_LINK_SPECIFIERS};
+pub use names::{Infohash, InfohashV1, InfohashV2};
+pub use relay::{
+    RELAY_DATA_MAX, RELAY_HEADER_LEN, RelayBody, RelayCommand, RelayHeader, RelayMessage,
+    StreamRule, encode_relay, relay_padding, split_relay,
+};
+pub use stream::{
+    Begin, Connected, End, EndReason, Extend2, Extended2, Resolve, Resolved, ResolvedAnswer,
+    Sendme, Truncated, Xoff, Xon,
+};
