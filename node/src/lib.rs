@@ -8,4 +8,5 @@
 pub mod crypto;
 pub mod ids;
 pub mod time;
+pub mod torrent;
 pub mod wire;

@@ -1,0 +1,4 @@
+//! The torrent layer against libtorrent, against hostile metadata, against broken bits.
+
+mod content;
+mod golden;
