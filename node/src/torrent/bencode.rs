@@ -17,9 +17,9 @@ use super::{MAX_PATH_DEPTH, MetainfoError};
 /// around it.
 const MAX_NESTING: usize = MAX_PATH_DEPTH + 8;
 
-/// Values in one tree, so that the tree of the shortest values (two bytes each) stays below
-/// 100 MiB. A torrent with the most files uses about twelve a file.
-const MAX_VALUES: usize = 2_500_000;
+/// Values in one tree. A torrent with the most files uses some ten a file, and the tree of the
+/// worst values (dictionaries of one entry each) takes less than 100 MiB while it is read.
+const MAX_VALUES: usize = 1_000_000;
 
 /// One value, borrowed from the input.
 #[derive(Debug)]
@@ -28,15 +28,15 @@ pub(super) enum Value<'a> {
     /// Nothing in a torrent is negative.
     Negative,
     Bytes(&'a [u8]),
-    List(Vec<Value<'a>>),
+    List(Box<[Value<'a>]>),
     Dict(Dict<'a>),
 }
 
-/// A dictionary, its entries as they stand in the input, no key twice.
+/// A dictionary: its entries in order of their keys, no key twice.
 #[derive(Debug)]
 pub(super) struct Dict<'a> {
-    entries: Vec<(&'a [u8], Value<'a>)>,
-    sorted: bool,
+    entries: Box<[(&'a [u8], Value<'a>)]>,
+    was_sorted: bool,
 }
 
 /// Parses the value at the beginning of `bytes`; `whole` says that nothing may follow it.
@@ -97,32 +97,36 @@ impl<'a> Value<'a> {
 
 impl<'a> Dict<'a> {
     pub(super) fn get(&self, key: &[u8]) -> Option<&Value<'a>> {
-        self.entries
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        let at = self
+            .entries
+            .binary_search_by(|(name, _)| (*name).cmp(key))
+            .ok()?;
+        self.entries.get(at).map(|(_, value)| value)
     }
 
     pub(super) fn entries(&self) -> &[(&'a [u8], Value<'a>)] {
         &self.entries
     }
 
-    /// Whether the keys stand in order, as the specification has it. Not all that made torrents
-    /// knew; where the order decides nothing, it is not asked for.
-    pub(super) fn is_sorted(&self) -> bool {
-        self.sorted
+    /// Whether the input had the keys in order, as the specification has it. Not all that made
+    /// torrents knew; where the order decides nothing, it is not asked for.
+    pub(super) fn was_sorted(&self) -> bool {
+        self.was_sorted
     }
 
-    fn new(entries: Vec<(&'a [u8], Value<'a>)>) -> Option<Self> {
-        let sorted = entries.is_sorted_by(|(one, _), (next, _)| one < next);
-        if !sorted {
-            let mut keys: Vec<&[u8]> = entries.iter().map(|(key, _)| *key).collect();
-            keys.sort_unstable();
-            if !keys.is_sorted_by(|one, next| one < next) {
+    fn new(mut entries: Vec<(&'a [u8], Value<'a>)>) -> Option<Self> {
+        let ascends = |entries: &[(&[u8], _)]| entries.is_sorted_by(|(a, _), (b, _)| a < b);
+        let was_sorted = ascends(&entries);
+        if !was_sorted {
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            if !ascends(&entries) {
                 return None;
             }
         }
-        Some(Self { entries, sorted })
+        Some(Self {
+            entries: entries.into(),
+            was_sorted,
+        })
     }
 }
 
@@ -193,7 +197,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         while let Some(value) = seq.next_element_seed(inner)? {
             values.push(value);
         }
-        Ok(Value::List(values))
+        Ok(Value::List(values.into()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {

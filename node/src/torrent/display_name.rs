@@ -49,22 +49,27 @@ fn is_invisible(c: char) -> bool {
 
 /// Names that are devices on Windows, with whatever ending, and drive letters.
 fn is_reserved(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or_default().trim_end();
     let mut characters = name.chars();
-    if matches!((characters.next(), characters.next()), (Some(drive), Some(':')) if drive.is_ascii_alphabetic())
+    let (first, second) = (characters.next(), characters.next());
+    if first.is_some_and(|drive| drive.is_ascii_alphabetic()) && second == Some(':') {
+        return true;
+    }
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    let is = |device: &&str| stem.eq_ignore_ascii_case(device);
+    if ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+        .iter()
+        .any(|device| is(&device))
     {
         return true;
     }
-    ["CON", "PRN", "AUX", "NUL"]
+    let Some((port, number)) = stem.split_at_checked(3) else {
+        return false;
+    };
+    let is_port = ["COM", "LPT"]
         .iter()
-        .any(|device| stem.eq_ignore_ascii_case(device))
-        || stem.len() == 4
-            && stem.is_char_boundary(3)
-            && ["COM", "LPT"].iter().any(|port| {
-                stem.get(..3)
-                    .is_some_and(|letters| letters.eq_ignore_ascii_case(port))
-            })
-            && stem.ends_with(|digit: char| digit.is_ascii_digit())
+        .any(|name| name.eq_ignore_ascii_case(port));
+    let mut number = number.chars();
+    is_port && matches!(number.next(), Some('0'..='9' | '¹' | '²' | '³')) && number.next().is_none()
 }
 
 /// Cuts the middle out of a long name, so that its ending still says what it is.

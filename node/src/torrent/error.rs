@@ -28,8 +28,8 @@ pub enum MagnetError {
     NoInfohash,
     /// An infohash that has not the length or the characters of one.
     #[error(
-        "The infohash in this link is damaged: after {urn} come {expected}, here are {length} \
-         characters. Copy the link again, whole."
+        "The infohash in this link is damaged: after {urn} come {expected}, and here are {found} \
+         characters that are not so. Copy the link again, whole."
     )]
     BadInfohash {
         /// The namespace, `urn:btih:` or `urn:btmh:`.
@@ -37,7 +37,7 @@ pub enum MagnetError {
         /// What should stand there.
         expected: &'static str,
         /// How many characters stand there.
-        length: usize,
+        found: usize,
     },
     /// Two different infohashes of one version.
     #[error("This magnet link names two different torrents: use a link for each.")]

@@ -82,8 +82,8 @@ impl Magnet {
         if let Some(hash) = strip_prefix_ignoring_case(topic, BTIH) {
             let v1 = v1_from_text(hash).ok_or(MagnetError::BadInfohash {
                 urn: BTIH,
-                expected: "40 hexadecimal digits (or 32 letters and digits)",
-                length: hash.chars().count(),
+                expected: "40 digits 0-9 a-f (or 32 letters and digits)",
+                found: hash.chars().count(),
             })?;
             return set(&mut self.v1, v1);
         }
@@ -91,8 +91,8 @@ impl Magnet {
             let v2 = hash.strip_prefix(SHA256_MULTIHASH).and_then(from_hex);
             let v2 = v2.map(InfohashV2).ok_or(MagnetError::BadInfohash {
                 urn: BTMH,
-                expected: "1220 and 64 hexadecimal digits",
-                length: hash.chars().count(),
+                expected: "1220 and 64 digits 0-9 a-f",
+                found: hash.chars().count(),
             })?;
             return set(&mut self.v2, v2);
         }
@@ -110,7 +110,9 @@ impl Magnet {
             "xt" => {
                 let topic = unescape(value, false);
                 let topic = topic.and_then(|topic| String::from_utf8(topic).ok());
-                self.add_topic(topic.ok_or(MagnetError::BadEscape)?.trim())?;
+                let topic = topic.ok_or(MagnetError::BadEscape)?;
+                // A link has no fragment; where somebody added one, it is no part of the hash.
+                self.add_topic(topic.split('#').next().unwrap_or_default().trim())?;
             }
             "dn" if self.name.is_none() => {
                 let name = unescape(value, true).filter(|name| !name.is_empty());
@@ -146,6 +148,11 @@ impl FromStr for Magnet {
         if let Some(infohash) = bare_infohash(text) {
             return Ok(Self::new(infohash));
         }
+        if strip_prefix_ignoring_case(text, "magnet%3A").is_some() {
+            // Escaped as a whole, as a part of another address is.
+            let link = unescape(text, false).and_then(|link| String::from_utf8(link).ok());
+            return link.ok_or(MagnetError::BadEscape)?.parse();
+        }
         let mut magnet = Self::default();
         if strip_prefix_ignoring_case(text, "urn:bt").is_some() {
             magnet.add_topic(text)?;
@@ -153,9 +160,8 @@ impl FromStr for Magnet {
             let link = strip_prefix_ignoring_case(text, "magnet:");
             let link = link.ok_or_else(|| not_a_magnet(text))?;
             let query = link.trim_start_matches('/').trim_start_matches('?');
-            // A fragment is no part of the query; HTML writes `&` as `&amp;`.
-            let query = query.split('#').next().unwrap_or_default();
             for parameter in query.split('&') {
+                // HTML writes `&` as `&amp;`.
                 let parameter = parameter.strip_prefix("amp;").unwrap_or(parameter);
                 if let Some((key, value)) = parameter.split_once('=') {
                     magnet.add_parameter(key.trim(), value.trim())?;

@@ -332,7 +332,7 @@ fn v2_folder<'a>(
     found: &mut Found<'a>,
 ) -> Result<(), MetainfoError> {
     // The order of the files is that of the keys.
-    if !folder.is_sorted() {
+    if !folder.was_sorted() {
         return Err(MetainfoError::Unsorted);
     }
     for (name, entry) in folder.entries() {

@@ -20,7 +20,7 @@ mod torrent_file;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::{HashesError, MagnetError, MetainfoError};
 pub use infohash::{Infohash, InfohashV1, InfohashV2};
@@ -49,7 +49,7 @@ pub const MAX_MAGNET_LEN: usize = 64 * 1024;
 pub const MAX_MAGNET_HINTS: usize = 64;
 
 /// Files of one torrent, padding files included.
-pub const MAX_FILES: usize = 200_000;
+pub const MAX_FILES: usize = 100_000;
 
 /// Folders above a file, and the file itself.
 pub const MAX_PATH_DEPTH: usize = 64;

@@ -1,5 +1,7 @@
 //! A `.torrent` file: the info dictionary, and around it trackers, web seeds and v2's piece layers.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::bencode::{self, Dict, Value};
@@ -9,7 +11,7 @@ use super::{MAX_TORRENT_FILE_LEN, Magnet, Metainfo, MetainfoError, Verifier};
 #[derive(Clone, Debug)]
 pub struct TorrentFile {
     /// The info dictionary.
-    pub metainfo: Metainfo,
+    pub metainfo: Arc<Metainfo>,
     /// The infohashes, trackers and web seeds: what a magnet link would say.
     pub magnet: Magnet,
     /// The piece layers of all files that have one, one after another in the order of the files,
@@ -29,7 +31,7 @@ impl TorrentFile {
         let tree = bencode::parse(bytes, false)?;
         let dict = tree.as_dict().ok_or(MetainfoError::Field("info"))?;
         let info = bencode::raw_value(bytes, b"info")?.ok_or(MetainfoError::Field("info"))?;
-        let metainfo = Metainfo::from_trusted_info(Bytes::copy_from_slice(info))?;
+        let metainfo = Arc::new(Metainfo::from_trusted_info(Bytes::copy_from_slice(info))?);
         let magnet = magnet(dict, &metainfo);
         let piece_layers = piece_layers(dict, &metainfo)?;
         Ok(Self {
@@ -75,8 +77,8 @@ fn utf8<'a>(value: &Value<'a>) -> &'a str {
 }
 
 /// Puts the layers, which the file keys by root, in the order of the files.
-fn piece_layers(dict: &Dict<'_>, metainfo: &Metainfo) -> Result<Option<Bytes>, MetainfoError> {
-    let mut verifier = Verifier::new(metainfo.clone().into());
+fn piece_layers(dict: &Dict<'_>, metainfo: &Arc<Metainfo>) -> Result<Option<Bytes>, MetainfoError> {
+    let mut verifier = Verifier::new(metainfo.clone());
     let Some(layers) = dict.get(b"piece layers") else {
         return Ok(None);
     };

@@ -103,7 +103,7 @@ fn compare(folder: &Path) {
         compare_metainfo(&torrent, case);
         compare_magnet(&torrent, case);
         let layers = torrent.piece_layers.clone();
-        verify_content(&Arc::new(torrent.metainfo), layers, &said.salt);
+        verify_content(&torrent.metainfo, layers, &said.salt);
     }
 }
 
