@@ -1,22 +1,23 @@
-//! The keystream by the crates `aes` and `ctr`: the processor's AES instructions natively.
+//! Keystream by the crates `aes` and `ctr`.
 
 use aes::Aes128Enc;
 use ctr::cipher::{Array, InnerIvInit, KeyInit, StreamCipherCore};
 use ctr::{CtrCore, flavors::Ctr128BE};
 
-/// An expanded key.
-pub(super) struct Engine(Aes128Enc);
+use super::{Block, Engine};
 
-impl Engine {
-    pub(super) fn new(key: &[u8; 16]) -> Self {
-        Engine(Aes128Enc::new(&(*key).into()))
+/// An expanded key; the crate wipes it.
+pub(super) struct Crates(Aes128Enc);
+
+impl Engine for Crates {
+    const GRAIN: usize = 1;
+
+    fn new(key: &[u8; 16]) -> Self {
+        Crates(Aes128Enc::new(&(*key).into()))
     }
 
-    /// Fills `out`, whole blocks, with the keystream from block `first` on.
-    pub(super) fn fill(&mut self, first: u128, out: &mut [u8]) {
-        let (blocks, rest) = Array::slice_as_chunks_mut(out);
-        debug_assert!(rest.is_empty());
+    fn fill(&self, first: u128, out: &mut [Block]) {
         CtrCore::<_, Ctr128BE>::inner_iv_init(&self.0, &first.to_be_bytes().into())
-            .write_keystream_blocks(blocks);
+            .write_keystream_blocks(Array::cast_slice_from_core_mut(out));
     }
 }
