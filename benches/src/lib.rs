@@ -1,1 +1,3 @@
 //! The benches.
+
+pub mod cells;

@@ -6,8 +6,9 @@
 //! keystream ahead of need, because AES is fastest many blocks at a time.
 //!
 //! Two engines make the blocks: the crates `aes` and `ctr`, which use the processor's AES
-//! instructions, and [`sliced`] in a tab, which cannot reach those.
+//! instructions, and `sliced` in a tab, which cannot reach those.
 
+#[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod crates;
 #[cfg(any(test, all(target_arch = "wasm32", target_feature = "simd128")))]
 mod lane;
@@ -30,7 +31,7 @@ type Block = [u8; BLOCK];
 
 const BLOCK: usize = 16;
 
-/// Blocks made at once for a circuit that has lived a little. In a tab two batches of [`sliced`],
+/// Blocks made at once for a circuit that has lived a little. In a tab two batches of `sliced`,
 /// which share the first round; its expanded key takes as much again.
 const AHEAD: usize = if cfg!(target_arch = "wasm32") {
     256
