@@ -7,6 +7,7 @@
 
 pub mod crypto;
 pub mod ids;
+pub mod link;
 pub mod time;
 pub mod torrent;
 pub mod wire;

@@ -138,6 +138,13 @@ impl CellDecoder {
         self.negotiated = true;
     }
 
+    /// How long the cell is, header included, that begins `bytes`: none if it does not say yet.
+    pub fn cell_len(&self, bytes: &[u8]) -> Result<Option<usize>, DecodeError> {
+        Ok(self
+            .frame(bytes)?
+            .map(|frame| frame.header_len + frame.body_len))
+    }
+
     /// Takes the next cell off `buf`: none if it is not there in full.
     ///
     /// The body is split off, not copied. After an error the link is of no more use.
