@@ -1,0 +1,519 @@
+// @ts-check
+/**
+ * Chive in a page: torrents through onion routers, with nothing installed.
+ *
+ * ```js
+ * import { Chive } from './chive.js';
+ *
+ * const chive = await Chive.start();
+ * const torrent = await chive.open('magnet:?xt=urn:btih:…');
+ * video.src = torrent.files[0].url;                       // plays and seeks
+ * const head = torrent.files[1].stream({ end: 4096 });    // a ReadableStream
+ * const whole = await torrent.files[1].blob();
+ * console.log(chive.status());                            // routers, rates, verified bytes
+ * ```
+ *
+ * This is the only way in; the other files beside it are its parts. The page
+ * that uses it must lie in the folder of `sw.js` or below for addresses
+ * (`file.url`) to work; `stream()` and `blob()` work anywhere.
+ *
+ * Every byte has been verified against the infohash before it comes out here.
+ *
+ * @module
+ */
+import { typeOf } from './types.js';
+
+/**
+ * @typedef {object} StartOptions
+ * @property {string[]} [bridges] where to enter: `wss://HOST:PORT/link#ED25519.NTOR`, each with
+ *   the keys that prove it. Without them they are read from `bridge.json` beside this file.
+ * @property {number} [hops] routers in a circuit: 3, or 2 for speed at the cost of being easier to follow
+ * @property {number} [memoryBytes] how much verified content is kept; what was played longest ago goes first
+ * @property {number} [maxMetadataBytes] the longest info dictionary that is accepted
+ */
+
+/**
+ * @typedef {object} WorkerFile a file as the node tells of it
+ * @property {number} index
+ * @property {string[]} path
+ * @property {number} length
+ * @property {number} offset
+ */
+
+/**
+ * @typedef {object} Tried what was done to find a torrent that was not found
+ * @property {number} seconds
+ * @property {number} dht_nodes
+ * @property {number} trackers
+ * @property {number} peers
+ */
+
+/**
+ * @typedef {object} Hop
+ * @property {'bridge' | 'middle' | 'ordb'} role
+ * @property {string} fingerprint
+ * @property {string} [address]
+ */
+
+/**
+ * @typedef {object} TorrentStatus
+ * @property {number} id
+ * @property {string} infohash
+ * @property {string} name
+ * @property {string} state
+ * @property {number} total_bytes
+ * @property {number} verified_bytes
+ * @property {number} rate_bytes_per_second
+ * @property {[number, number][]} verified first byte and one past the last, where the content is one long string
+ * @property {{router: string, rate_bytes_per_second: number, window_chunks: number, delay_ms: number, state: string}[]} sources
+ * @property {string | null} [error]
+ */
+
+/**
+ * @typedef {object} Status
+ * @property {{url: string, state: string, error?: string | null}[]} bridges
+ * @property {{id: number | string, state: string, hops: Hop[], torrent?: number | null}[]} circuits
+ * @property {TorrentStatus[]} torrents
+ * @property {{sent: number, received: number}} link_bytes
+ */
+
+/** How long a service worker may take before the page goes on without. */
+const SERVICE_WORKER_TIMEOUT_MS = 5_000;
+/** Browsers stop a service worker that heard nothing for 30 seconds. */
+const KEEP_ALIVE_MS = 15_000;
+/** A `.torrent` larger than this is not read. */
+const MAX_TORRENT_FILE_BYTES = 32 * 1024 * 1024;
+/** `blob()` holds all of a file at once; a larger one is for `url` and `stream()`. */
+export const MAX_BLOB_BYTES = 2 ** 31 - 1;
+
+/** @type {Map<string, Chive>} the instances of this page by their ids */
+const instances = new Map();
+
+/**
+ * A running node.
+ *
+ * Events, each a `CustomEvent` with a plain object as its `detail`; those about
+ * a torrent are dispatched on the {@link Torrent} too:
+ * - `progress` `{torrent, verified_bytes, rate_bytes_per_second}`
+ * - `metadata` `{torrent, name, infohash, total_bytes}`
+ * - `failed` `{torrent?, message, tried?}`; without a torrent the node itself has stopped
+ * - `source-dropped` `{torrent, router, message}`: a router sent wrong bytes
+ * - `bridge` `{url, state: 'connecting' | 'connected' | 'failed', message?}`
+ * - `circuits` `{}`: routes were opened or lost; `status()` has them
+ */
+export class Chive extends EventTarget {
+  /** Names this instance among all the tabs that the service worker serves. */
+  #id = randomId();
+  #worker;
+  #nextCall = 1;
+  /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
+  #calls = new Map();
+  /** @type {Map<number, Torrent>} */
+  #torrents = new Map();
+  /** @type {Status} */
+  #status = { bridges: [], circuits: [], torrents: [], link_bytes: { sent: 0, received: 0 } };
+  /** @type {string | null} the folder that the service worker serves */
+  #scope = null;
+  #keepAlive = 0;
+  /** @type {Error | null} */
+  #ended = null;
+
+  /** Use {@link Chive.start}. */
+  constructor() {
+    super();
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'chive' });
+    this.#worker.onmessage = ({ data }) => this.#handle(data);
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      const why = event.message ? ` (${event.message})` : '';
+      this.#end(new Error(`The onion router stopped${why}. Reload the page to go on.`));
+    };
+    instances.set(this.#id, this);
+  }
+
+  /**
+   * Starts a node and its service worker.
+   * @param {StartOptions} [options]
+   * @returns {Promise<Chive>} rejects with a sentence for the user
+   */
+  static async start(options = {}) {
+    const bridges = options.bridges ?? (await defaultBridges());
+    const chive = new Chive();
+    try {
+      const serving = chive.#serve();
+      await chive.#call('start', {
+        bridges,
+        hops: options.hops ?? 3,
+        memoryBytes: options.memoryBytes ?? defaultMemoryBytes(),
+        maxMetadataBytes: options.maxMetadataBytes,
+      });
+      await serving;
+      return chive;
+    } catch (error) {
+      chive.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Whether files have addresses here. Without a service worker (an insecure
+   * origin, some private modes) there are only `blob()` and `stream()`.
+   */
+  get streaming() {
+    return this.#scope !== null;
+  }
+
+  /**
+   * Opens a torrent and waits for its list of files.
+   * @param {string | Uint8Array | Blob} source a magnet link, an infohash, or a `.torrent` file
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Torrent>} rejects with a sentence for the user
+   */
+  async open(source, { signal } = {}) {
+    signal?.throwIfAborted();
+    let id;
+    if (typeof source === 'string') {
+      id = await this.#call('open', { link: source });
+    } else {
+      const length = source instanceof Blob ? source.size : source.byteLength;
+      if (length > MAX_TORRENT_FILE_BYTES) throw new Error('This file is too large to be a .torrent file.');
+      const bytes = source instanceof Blob ? new Uint8Array(await source.arrayBuffer()) : source;
+      id = await this.#call('openFile', { bytes });
+    }
+    let torrent = this.#torrents.get(id);
+    if (!torrent) {
+      torrent = new Torrent({
+        id,
+        address: (path) => (this.#scope === null ? null : new URL(`stream/${this.#id}/${id}/${path}`, this.#scope).href),
+        read: (port, request) => this.#worker.postMessage({ stream: { torrent: id, ...request }, port }, [port]),
+        close: () => this.#close(id),
+      });
+      this.#torrents.set(id, torrent);
+    }
+    const opened = torrent;
+    const abort = () => void opened.close();
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      await opened.ready;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+    return opened;
+  }
+
+  /**
+   * Bridges, circuits with their routers, torrents with their rates and
+   * verified ranges, as plain JSON of a quarter of a second ago at most.
+   * @returns {Status}
+   */
+  status() {
+    return this.#status;
+  }
+
+  /** Stops the node; everything of it ends. */
+  close() {
+    this.#end(new Error('Chive was closed.'), true);
+  }
+
+  /** @param {number} id */
+  async #close(id) {
+    this.#torrents.delete(id);
+    await this.#call('close', { torrent: id });
+  }
+
+  /**
+   * @param {string} call
+   * @param {object} args
+   * @returns {Promise<any>}
+   */
+  #call(call, args) {
+    if (this.#ended) return Promise.reject(this.#ended);
+    const id = this.#nextCall++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, call, args });
+    });
+  }
+
+  /** @param {any} message from the worker */
+  #handle(message) {
+    if (message.status) {
+      this.#status = message.status;
+    } else if (message.event) {
+      this.#dispatch(message.event);
+    } else if (message.streams !== undefined) {
+      this.#stay(message.streams > 0);
+    } else {
+      const call = this.#calls.get(message.id);
+      this.#calls.delete(message.id);
+      if (message.error === undefined) call?.resolve(message.value);
+      else call?.reject(new Error(message.error));
+    }
+  }
+
+  /** @param {any} event from the node */
+  #dispatch({ type, ...detail }) {
+    const torrent = this.#torrents.get(detail.torrent);
+    torrent?._handle(type, detail);
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+    torrent?.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  /** @param {Error} error @param {boolean} [wanted] */
+  #end(error, wanted = false) {
+    if (this.#ended) return;
+    this.#ended = error;
+    this.#worker.terminate();
+    instances.delete(this.#id);
+    this.#stay(false);
+    for (const { reject } of this.#calls.values()) reject(error);
+    this.#calls.clear();
+    for (const torrent of this.#torrents.values()) torrent._handle('failed', { message: error.message });
+    this.#torrents.clear();
+    if (!wanted) this.dispatchEvent(new CustomEvent('failed', { detail: { message: error.message } }));
+  }
+
+  /** Registers the service worker and waits until it serves this page. */
+  async #serve() {
+    const container = navigator.serviceWorker;
+    if (!container) return;
+    container.addEventListener('message', relay);
+    container.startMessages();
+    try {
+      const registration = await container.register(new URL('./sw.js', import.meta.url));
+      if (!location.href.startsWith(registration.scope)) return;
+      await within(SERVICE_WORKER_TIMEOUT_MS, controlled(container));
+      this.#scope = registration.scope;
+    } catch (error) {
+      console.warn('Chive goes on without a service worker:', error);
+    }
+  }
+
+  /** @param {boolean} needed */
+  #stay(needed) {
+    if (!needed) {
+      clearInterval(this.#keepAlive);
+      this.#keepAlive = 0;
+    } else if (this.#keepAlive === 0) {
+      this.#keepAlive = setInterval(() => navigator.serviceWorker?.controller?.postMessage('stay'), KEEP_ALIVE_MS);
+    }
+  }
+
+  /**
+   * A request that the service worker caught, if it is this instance's.
+   * @param {any} request
+   * @param {MessagePort} port
+   */
+  _serve(request, port) {
+    this.#worker.postMessage({ stream: request, port }, [port]);
+  }
+}
+
+/**
+ * One torrent. `files` is there once {@link Chive.open} has given it.
+ */
+export class Torrent extends EventTarget {
+  name = '';
+  /** In hex; of a hybrid torrent the v1 one. */
+  infohash = '';
+  /** Bytes of all files together. */
+  length = 0;
+  /** @type {TorrentFile[]} */
+  files = [];
+  /** @type {Error | null} why it cannot go on, if it cannot */
+  error = null;
+  #access;
+  /** @type {() => void} */
+  #resolve = () => {};
+  /** @type {(error: Error) => void} */
+  #reject = () => {};
+  /** @type {Promise<void>} settled when the metadata is here or cannot be had */
+  ready;
+
+  /** @param {Access} access */
+  constructor(access) {
+    super();
+    this.#access = access;
+    this.ready = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.ready.catch(() => {});
+  }
+
+  /** This torrent's number in `status().torrents`. */
+  get id() {
+    return this.#access.id;
+  }
+
+  /** Lets the torrent go, with what was kept of it. */
+  async close() {
+    this.#reject(new DOMException('The torrent was closed.', 'AbortError'));
+    await this.#access.close();
+  }
+
+  /** @param {string} type @param {any} detail */
+  _handle(type, detail) {
+    if (type === 'metadata') {
+      this.name = detail.name;
+      this.infohash = detail.infohash;
+      this.length = detail.total_bytes;
+      this.files = detail.files.map((/** @type {WorkerFile} */ file) => new TorrentFile(file, this.#access));
+      this.#resolve();
+    } else if (type === 'failed') {
+      this.error = Object.assign(new Error(detail.message), { tried: detail.tried, reason: detail.reason });
+      this.#reject(this.error);
+    }
+  }
+}
+
+/**
+ * @typedef {object} Access what a torrent needs of its node
+ * @property {number} id
+ * @property {(path: string) => string | null} address
+ * @property {(port: MessagePort, request: object) => void} read
+ * @property {() => Promise<void>} close
+ */
+
+/** One file of a torrent. */
+export class TorrentFile {
+  #access;
+
+  /**
+   * @param {WorkerFile} file
+   * @param {Access} access
+   */
+  constructor(file, access) {
+    this.#access = access;
+    /** Its number within the torrent. */
+    this.index = file.index;
+    /** With its folders, joined by `/`. */
+    this.path = file.path.join('/');
+    /** The last part of the path. */
+    this.name = file.path.at(-1) ?? '';
+    /** In bytes. */
+    this.length = file.length;
+    /** Where it begins in the ranges of `status().torrents[].verified`. */
+    this.offset = file.offset;
+    const { type, kind } = typeOf(this.name);
+    /** Its MIME type, by the end of its name. */
+    this.type = type;
+    /** What can be done with it. */
+    this.kind = kind;
+  }
+
+  /**
+   * An address for `<video>`, `<img>` or `fetch`, which answers ranges and lives
+   * as long as this tab; null where {@link Chive.streaming} is false.
+   * With `?save` added it is saved instead of shown.
+   */
+  get url() {
+    return this.#access.address(`${this.index}/${encodeURIComponent(this.name.toWellFormed?.() ?? this.name)}`);
+  }
+
+  /**
+   * The bytes in order, as fast as they are read and verified.
+   * @param {{start?: number, end?: number}} [range] `end` is one past the last byte
+   * @returns {ReadableStream<Uint8Array>}
+   */
+  stream({ start = 0, end = this.length } = {}) {
+    if (!(start >= 0 && start <= end && end <= this.length)) {
+      throw new RangeError(`${start} to ${end} is not within a file of ${this.length} bytes.`);
+    }
+    const { port1, port2 } = new MessageChannel();
+    /** @param {string} [message] */
+    const ask = (message) =>
+      new Promise((/** @type {(reply: any) => void} */ resolve) => {
+        port1.onmessage = ({ data }) => resolve(data);
+        if (message) port1.postMessage(message);
+      });
+    return new ReadableStream({
+      start: async (controller) => {
+        if (start === end) return controller.close();
+        const range = `bytes=${start}-${end - 1}`;
+        const head = ask();
+        this.#access.read(port2, { file: this.index, method: 'GET', range, ifRange: null, save: false });
+        const { error } = await head;
+        if (error) throw new Error(error);
+      },
+      pull: async (controller) => {
+        const { bytes, error } = await ask('pull');
+        if (bytes) return controller.enqueue(bytes);
+        port1.close();
+        if (error) throw new Error(error);
+        controller.close();
+      },
+      cancel: () => {
+        port1.postMessage('cancel');
+        port1.close();
+      },
+    });
+  }
+
+  /**
+   * The whole file, once all of it is here.
+   * @returns {Promise<Blob>}
+   */
+  async blob() {
+    if (this.length > MAX_BLOB_BYTES) throw new Error('This file is too large to be held in memory.');
+    const parts = [];
+    const reader = this.stream().getReader();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) parts.push(part.value);
+    return new Blob(/** @type {BlobPart[]} */ (parts), { type: this.type });
+  }
+}
+
+/**
+ * Passes a request that the service worker caught on to the instance it names.
+ * @param {MessageEvent} event
+ */
+function relay({ data, ports: [port] }) {
+  if (data?.chive !== 'stream') return;
+  const owner = instances.get(data.request.instance);
+  if (owner) owner._serve(data.request, port);
+  else port.postMessage(null);
+}
+
+/** @param {ServiceWorkerContainer} container */
+async function controlled(container) {
+  if (container.controller) return;
+  const changed = new Promise((resolve) => container.addEventListener('controllerchange', resolve, { once: true }));
+  // A page that was reloaded past its service worker is taken on only if it asks.
+  const { active } = await container.ready;
+  active?.postMessage('claim');
+  if (!container.controller) await changed;
+}
+
+async function defaultBridges() {
+  const missing = 'No bridge is known: this page was opened from a place that names none. Give one in bridge.json.';
+  let answer;
+  try {
+    answer = await fetch(new URL('./bridge.json', import.meta.url), { cache: 'no-cache' });
+  } catch {
+    throw new Error('The list of bridges (bridge.json) could not be fetched. Check the connection and reload.');
+  }
+  const { bridges } = answer.ok ? await answer.json().catch(() => ({})) : {};
+  if (!Array.isArray(bridges) || bridges.length === 0) throw new Error(missing);
+  return bridges.map(String);
+}
+
+/** A share of the memory that the device says it has; of one that does not say, a small phone's. */
+function defaultMemoryBytes() {
+  const gib = /** @type {any} */ (navigator).deviceMemory ?? 4;
+  return Math.min(512, Math.max(64, gib * 64)) * 1024 * 1024;
+}
+
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => (byte % 36).toString(36)).join('');
+}
+
+/**
+ * @param {number} ms
+ * @param {Promise<unknown>} promise
+ */
+function within(ms, promise) {
+  return Promise.race([
+    promise,
+    new Promise((_, reject) => setTimeout(() => reject(new Error('it took too long')), ms)),
+  ]);
+}

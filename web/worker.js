@@ -1,0 +1,245 @@
+// @ts-check
+/**
+ * The thread that the node lives in. It owns the wasm and everything that the
+ * wasm holds; the page and the service worker reach it by messages only.
+ *
+ * From the page: `{id, call, args}`, answered by `{id, value}` or `{id, error}`;
+ * `{stream, port}`, after which the port is spoken to as in `serve`.
+ * To the page: `{status}`, `{event}`, `{streams: how many are open}`.
+ */
+import { headFor } from './http.js';
+import { typeOf } from './types.js';
+
+/** The most that one pull gives. */
+const MAX_READ_BYTES = 256 * 1024;
+/** How often the page is told of the state while it changes. */
+const STATUS_INTERVAL_MS = 250;
+/**
+ * A read that nobody pulled from for so long is let go and opened again at the
+ * next pull: a stopped service worker does not say that it will not come back,
+ * and the node must not go on fetching first what nobody waits for.
+ */
+const READ_IDLE_MS = 120_000;
+/**
+ * Open streams. The browser opens one for each range it asks, and forgets some;
+ * at the limit the one that was idle longest is ended.
+ */
+const MAX_STREAMS = 64;
+
+/** Events after which the state is told at once. */
+const CHANGES = new Set(['metadata', 'failed', 'bridge', 'circuits', 'source-dropped']);
+
+/** @typedef {import('./chive.js').WorkerFile} WorkerFile */
+
+/** @type {any} the node, once it is started */
+let host = null;
+/** @type {Map<number, {infohash: string, files: WorkerFile[]}>} */
+const torrents = new Map();
+/** @type {Map<number, () => void>} who waits for which read */
+const waiting = new Map();
+/** @type {Set<Stream>} in the order they were last used */
+const streams = new Set();
+/** @type {any[]} events that the page has not been told of */
+let events = [];
+let changed = false;
+
+/** @param {unknown} message @param {Transferable[]} [transfer] */
+const tell = (message, transfer = []) => self.postMessage(message, { transfer });
+
+/** @type {Record<string, (args: any) => unknown>} */
+const calls = {
+  async start({ bridges, hops, memoryBytes, maxMetadataBytes }) {
+    const module = await import('./chive_node.js').catch((error) => {
+      throw new Error(`The onion router could not be loaded (${sentence(error)}). Check the connection and reload.`);
+    });
+    try {
+      await module.default();
+    } catch (error) {
+      throw new Error(`This browser could not start the onion router: ${sentence(error)}.`);
+    }
+    const seed = crypto.getRandomValues(new Uint8Array(32));
+    const config = { bridges, hops, memory_bytes: memoryBytes, max_metadata_bytes: maxMetadataBytes };
+    host = new module.Host(config, seed, onEvent);
+    setInterval(tick, STATUS_INTERVAL_MS);
+    changed = true;
+    tick();
+  },
+  open: ({ link }) => host.open(link),
+  openFile: ({ bytes }) => host.open_torrent_file(bytes),
+  close({ torrent }) {
+    for (const stream of [...streams]) if (stream.torrent === torrent) stream.close();
+    torrents.delete(torrent);
+    host.close_torrent(torrent);
+    changed = true;
+  },
+};
+
+self.onmessage = async ({ data }) => {
+  if (data.stream) {
+    serve(data.port, data.stream);
+    return;
+  }
+  try {
+    let value = calls[data.call](data.args);
+    // Answered in the same turn where possible, so that a torrent's number
+    // arrives before the first event about it.
+    if (value instanceof Promise) value = await value;
+    tell({ id: data.id, value });
+  } catch (error) {
+    tell({ id: data.id, error: sentence(error) });
+  }
+};
+
+/**
+ * The node's own events. It may be in the middle of a call, so it is not
+ * called back before it has returned.
+ * @param {any} event
+ */
+function onEvent(event) {
+  if (event.type === 'readable') {
+    waiting.get(event.read)?.();
+    waiting.delete(event.read);
+    return;
+  }
+  if (event.type === 'metadata') torrents.set(event.torrent, event);
+  if (events.push(event) === 1) queueMicrotask(flush);
+}
+
+function flush() {
+  const batch = events;
+  events = [];
+  changed = true;
+  if (batch.some((event) => CHANGES.has(event.type))) tick();
+  for (const event of batch) tell({ event });
+}
+
+function tick() {
+  letIdleReadsGo();
+  if (!changed && torrents.size === 0) return;
+  changed = false;
+  tell({ status: host.status() });
+}
+
+function letIdleReadsGo() {
+  const now = performance.now();
+  for (const stream of streams) {
+    if (!stream.busy && now - stream.used > READ_IDLE_MS) stream.letGo();
+  }
+}
+
+/** One response body, or one `stream()` of the page. */
+class Stream {
+  /** @type {number | null} the node's number for the read, while it has one */
+  read = null;
+  busy = false;
+  closed = false;
+  used = performance.now();
+
+  /**
+   * @param {number} torrent
+   * @param {number} file
+   * @param {number} position
+   * @param {number} end
+   */
+  constructor(torrent, file, position, end) {
+    this.torrent = torrent;
+    this.file = file;
+    this.position = position;
+    this.end = end;
+    if (streams.size >= MAX_STREAMS) streams.values().next().value?.close();
+    streams.add(this);
+    tell({ streams: streams.size });
+  }
+
+  /** @returns {Promise<Uint8Array | null>} */
+  async next() {
+    this.busy = true;
+    streams.delete(this);
+    streams.add(this);
+    try {
+      while (!this.closed && this.position < this.end) {
+        this.read ??= host.open_read(this.torrent, this.file, this.position, this.end);
+        const read = /** @type {number} */ (this.read);
+        const bytes = host.poll_read(read, MAX_READ_BYTES);
+        if (bytes === null) break;
+        if (bytes !== undefined) {
+          this.position += bytes.byteLength;
+          return bytes;
+        }
+        await new Promise((/** @type {(value?: unknown) => void} */ resolve) => waiting.set(read, resolve));
+      }
+      if (!this.closed && this.position < this.end) throw new Error('The file ended before its end.');
+      return null;
+    } finally {
+      this.busy = false;
+      this.used = performance.now();
+    }
+  }
+
+  letGo() {
+    if (this.read === null) return;
+    const read = this.read;
+    this.read = null;
+    host.close_read(read);
+    waiting.get(read)?.();
+    waiting.delete(read);
+  }
+
+  close() {
+    if (this.closed) return;
+    this.closed = true;
+    this.letGo();
+    streams.delete(this);
+    tell({ streams: streams.size });
+  }
+}
+
+/**
+ * Answers one request over a port: first its head, then `{bytes}` for each
+ * `'pull'`, `{}` at the end, `{error}` where it fails; `'cancel'` ends it.
+ * @param {MessagePort} port
+ * @param {any} request
+ */
+function serve(port, request) {
+  const torrent = torrents.get(request.torrent);
+  const file = torrent?.files.find(({ index }) => index === request.file);
+  if (!torrent || !file) {
+    port.postMessage({ status: 404, error: 'There is no such file, or its torrent has been closed.' });
+    return;
+  }
+  const name = file.path.at(-1) ?? '';
+  const etag = `"${torrent.infohash}-${file.index}"`;
+  const head = headFor(request, { name, ...typeOf(name), length: file.length, etag });
+  port.postMessage(head);
+  if (head.start === head.end) return;
+
+  const stream = new Stream(request.torrent, file.index, head.start, head.end);
+  port.onmessage = async ({ data }) => {
+    if (data !== 'pull') {
+      stream.close();
+      return;
+    }
+    try {
+      const bytes = await stream.next();
+      if (bytes === null) {
+        const cut = stream.position < stream.end;
+        stream.close();
+        port.postMessage(cut ? { error: 'The read was closed.' } : {});
+      } else {
+        // The buffer is handed over, not copied; a view into the wasm's memory cannot be.
+        const own = bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+        port.postMessage({ bytes: own }, [own.buffer]);
+      }
+    } catch (error) {
+      stream.close();
+      port.postMessage({ error: sentence(error) });
+    }
+  };
+  // Only newer browsers tell; the others have READ_IDLE_MS.
+  port.addEventListener('close', () => stream.close());
+}
+
+/** @param {unknown} error */
+function sentence(error) {
+  return error instanceof Error ? error.message : String(error);
+}
