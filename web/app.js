@@ -91,6 +91,8 @@ function clearError() {
  */
 function cannot(text, file) {
   say('');
+  // What the torrent died of says more than what its player made of it.
+  if (torrent?.error) return explain(torrent.error);
   const link = saveLink(file, save, t('save'));
   link.classList.add('main');
   if (viewer.media?.error) viewer.clear();
@@ -111,6 +113,7 @@ async function open(source) {
   openingSince = performance.now();
   asked = source;
   leave();
+  view.link.blur();
   // At once, so that a reload while it is looked for goes on with it.
   if (typeof source === 'string' && readHash(`#${source}`) !== null) setAddress(`#${source}`);
   show('finding');
@@ -258,11 +261,11 @@ function refresh() {
   const { verified, verified_bytes: part, total_bytes: whole, rate_bytes_per_second: rate } = own;
   files.update(verified);
   const file = viewer.file;
-  view.bar.hidden = file === null;
+  view.bar.hidden = !file?.length;
   if (file) bar.update(verified, file, viewer.position);
-  const [done, speed, sources] = view.numbers.querySelectorAll('dd');
-  const amount = t('verifiedOf', { part: size(part, language), whole: size(whole, language) });
-  done.replaceChildren(make('b', {}, percent(part, whole, language)), ' ', make('small', {}, amount));
+  const [share, amount, speed, sources] = view.numbers.querySelectorAll('dd > *');
+  share.textContent = percent(part, whole, language);
+  amount.textContent = t('verifiedOf', { part: size(part, language), whole: size(whole, language) });
   speed.textContent = t('perSecond', { size: size(rate, language) });
   sources.textContent = String(own.sources.length);
 }

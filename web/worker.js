@@ -19,7 +19,7 @@ const STATUS_INTERVAL_MS = 250;
  * next pull: a stopped service worker does not say that it will not come back,
  * and the node must not go on fetching first what nobody waits for.
  */
-const READ_IDLE_MS = 120_000;
+const READ_IDLE_MS = 30_000;
 /**
  * Open streams. The browser opens one for each range it asks, and forgets some;
  * at the limit the one that was idle longest is ended.
@@ -49,6 +49,7 @@ const tell = (message, transfer = []) => self.postMessage(message, { transfer })
 /** @type {Record<string, (args: any) => unknown>} */
 const calls = {
   async start({ bridges, hops, memoryBytes, maxMetadataBytes }) {
+    // @ts-ignore: the build lays it beside this file
     const module = await import('./chive_node.js').catch((error) => {
       throw new Error(`The onion router could not be loaded (${sentence(error)}). Check the connection and reload.`);
     });
@@ -235,7 +236,7 @@ function serve(port, request) {
       port.postMessage({ error: sentence(error) });
     }
   };
-  // Only newer browsers tell; the others have READ_IDLE_MS.
+  // Told where the tab or the page let go of it; a stopped service worker has READ_IDLE_MS.
   port.addEventListener('close', () => stream.close());
 }
 

@@ -33,6 +33,7 @@ const en = {
   opened: 'Opened. Choose a file.',
   playing: 'Playing.',
   waiting: 'Waiting for verified bytes at this position…',
+  pressPlay: 'Ready: press play.',
   paused: 'Paused. Fetching goes on.',
   showing: 'Here it is.',
   fetchingWhole: 'Fetching the whole file first…',
@@ -93,6 +94,7 @@ const en = {
   errorImage: 'This browser cannot show this picture. Save it and open it with another program.',
   errorOther: 'Chive does not show this kind of file. It can be saved.',
   errorEmptyFile: 'This file is empty.',
+  broken: 'the stream broke off.',
   errorRead: 'Reading the file failed: {message}',
   errorTooLargeHere: 'Without a service worker a file of {size} cannot be held in this tab. Open Chive from an https address.',
 };
@@ -117,7 +119,9 @@ const { dir, strings } = LANGUAGES[language];
 export function t(key, values = {}) {
   return strings[key].replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name] ?? '';
-    return typeof value === 'number' ? new Intl.NumberFormat(language).format(value) : value;
+    const text = typeof value === 'number' ? new Intl.NumberFormat(language).format(value) : value;
+    // What is put in keeps its own direction and turns nothing round it.
+    return dir === 'rtl' ? `\u2068${text}\u2069` : text;
   });
 }
 

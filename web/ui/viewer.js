@@ -12,6 +12,7 @@ import { language, t } from './text.js';
 const MAX_TEXT_BYTES = 256 * 1024;
 /** How often in a row a film is taken up again after its stream broke. */
 const MAX_RETRIES = 3;
+const RETRY_MS = 1_000;
 /** How often the position is noted while a film runs. */
 const NOTE_INTERVAL_MS = 1_000;
 
@@ -103,7 +104,9 @@ export class Viewer {
     media.src = source;
     // Without a press of the user on this page the browser may refuse: then the
     // film stands at its position, with its controls.
-    media.play().catch(() => {});
+    media.play().catch(({ name }) => {
+      if (name === 'NotAllowedError' && turn === this.#turn) this.hooks.say(t('pressPlay'));
+    });
   }
 
   /**
@@ -137,12 +140,13 @@ export class Viewer {
     media.addEventListener('error', async () => {
       const turn = this.#turn;
       const code = media.error?.code;
-      let broken = code === MediaError.MEDIA_ERR_NETWORK ? 'the stream broke off' : '';
+      let broken = code === MediaError.MEDIA_ERR_NETWORK ? t('broken') : '';
       if (code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED) {
         // The browser says the same of a file that it could not fetch.
         await readSome(file, 1).catch((error) => (broken = error.message));
-        if (turn !== this.#turn) return;
       }
+      if (broken && retries < MAX_RETRIES) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      if (turn !== this.#turn) return;
       if (!broken) {
         this.hooks.cannot(t('errorPlay', { type: file.type }), file);
       } else if (retries >= MAX_RETRIES) {
