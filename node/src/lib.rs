@@ -8,6 +8,8 @@
 pub mod crypto;
 pub mod ids;
 pub mod link;
+pub mod ordb;
+pub mod store;
 pub mod time;
 pub mod torrent;
 pub mod wire;
