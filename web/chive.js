@@ -195,6 +195,9 @@ export class Chive extends EventTarget {
     signal?.addEventListener('abort', abort, { once: true });
     try {
       await opened.ready;
+    } catch (error) {
+      if (!signal?.aborted && !this.#ended) void opened.close();
+      throw error;
     } finally {
       signal?.removeEventListener('abort', abort);
     }
