@@ -5,11 +5,16 @@
 //! world did with `handle_input(now, Input)` and takes out what the node wants with
 //! `poll_output() -> Output`.
 
+pub mod circuit;
 pub mod crypto;
 pub mod ids;
 pub mod link;
+pub mod node;
 pub mod ordb;
 pub mod store;
 pub mod time;
 pub mod torrent;
 pub mod wire;
+
+#[cfg(all(target_arch = "wasm32", feature = "web"))]
+pub mod web;

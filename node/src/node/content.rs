@@ -1,0 +1,368 @@
+//! Torrents: each one's requester, and the circuits that are its sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::ids::{CircuitId, Ed25519Id, ReadId, RsaId, StreamId, TorrentId};
+use crate::node::Node;
+use crate::node::io::Event;
+use crate::node::origin::Purpose;
+use crate::node::timers::Wake;
+use crate::ordb::{
+    Config, Demand, Failure, Progress, Read, ReadError, Requester, RequesterEvent, SourceFailure,
+    SourceId, SourceStats,
+};
+use crate::time::Instant;
+use crate::torrent::{Magnet, Metainfo, TorrentFile};
+use crate::wire::{DbQuery, DestroyReason, RelayMessage};
+
+/// Torrents that a host may have open; each holds circuits and memory.
+pub const MAX_TORRENTS: usize = 16;
+
+/// Why a torrent was not opened. The host's fault, or its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// As many as may be are open.
+    #[error("as many torrents as this tab can hold are open: close one first")]
+    TooMany,
+    /// The link names no infohash.
+    #[error("this magnet link names no infohash, so there is nothing to ask for")]
+    NoInfohash,
+}
+
+/// One torrent.
+pub(crate) struct Torrent {
+    requester: Requester,
+    sources: BTreeMap<SourceId, Source>,
+    /// ORDBs that are not asked again: they sent wrong bytes, or do not have it.
+    avoid: BTreeSet<Ed25519Id>,
+    over: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    circuit: CircuitId,
+    stream: StreamId,
+    router: Ed25519Id,
+    rsa: RsaId,
+}
+
+impl Torrent {
+    /// The ORDBs that are asked or not to be asked again.
+    pub(crate) fn ordbs(&self) -> BTreeSet<Ed25519Id> {
+        let asked = self.sources.values().map(|source| source.router);
+        self.avoid.iter().copied().chain(asked).collect()
+    }
+
+    /// How many sources it has.
+    pub(crate) fn sources(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// The requester looks at the clock.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.requester.handle_timeout(now);
+    }
+
+    /// Whether more sources could help.
+    pub(crate) fn wants_sources(&self) -> bool {
+        !self.over
+    }
+}
+
+impl Node {
+    /// Opens a torrent by its magnet link; [`Event::Metadata`] or [`Event::Failed`] follows.
+    pub fn open_torrent(&mut self, now: Instant, magnet: Magnet) -> Result<TorrentId, OpenError> {
+        self.now = now;
+        if magnet.infohash().is_none() {
+            return Err(OpenError::NoInfohash);
+        }
+        let requester = Requester::new(now, magnet, self.requester_config());
+        self.add_torrent(requester)
+    }
+
+    /// Opens a torrent whose file is at hand.
+    pub fn open_torrent_file(
+        &mut self,
+        now: Instant,
+        file: TorrentFile,
+    ) -> Result<TorrentId, OpenError> {
+        self.now = now;
+        let config = self.requester_config();
+        let requester =
+            Requester::with_metainfo(now, file.magnet, file.metainfo, file.piece_layers, config);
+        self.add_torrent(requester)
+    }
+
+    fn requester_config(&self) -> Config {
+        let limits = &self.config.limits;
+        Config {
+            max_metadata_bytes: u32::try_from(limits.metadata_bytes).unwrap_or(u32::MAX),
+            max_store_bytes: limits.store_bytes as u64,
+            max_unverified_bytes: (limits.store_bytes as u64 / 4).max(16 << 20),
+            open_timeout: limits.find_timeout,
+            ..Config::default()
+        }
+    }
+
+    fn add_torrent(&mut self, requester: Requester) -> Result<TorrentId, OpenError> {
+        if self.torrents.len() >= MAX_TORRENTS {
+            return Err(OpenError::TooMany);
+        }
+        let id = TorrentId(self.next_id());
+        self.torrents.insert(
+            id,
+            Torrent {
+                requester,
+                sources: BTreeMap::new(),
+                avoid: BTreeSet::new(),
+                over: false,
+            },
+        );
+        self.torrents_dirty.insert(id);
+        self.directory_dirty = true;
+        self.settle();
+        Ok(id)
+    }
+
+    /// Closes a torrent: its circuits are dropped, so that no later one is linked to it.
+    pub fn close_torrent(&mut self, now: Instant, id: TorrentId) {
+        self.now = now;
+        if let Some(torrent) = self.torrents.remove(&id) {
+            self.torrents_dirty.remove(&id);
+            self.timers.clear(Wake::Torrent(id));
+            self.reads.retain(|_, of| *of != id);
+            for source in torrent.sources.into_values() {
+                self.drop_own(source.circuit, DestroyReason::FINISHED);
+            }
+        }
+        self.settle();
+    }
+
+    /// A torrent's checked info dictionary, once it is there.
+    pub fn metainfo(&self, id: TorrentId) -> Option<&Arc<Metainfo>> {
+        self.torrents.get(&id)?.requester.metainfo()
+    }
+
+    /// How far a torrent has come.
+    pub fn progress(&self, id: TorrentId) -> Option<Progress> {
+        Some(self.torrents.get(&id)?.requester.progress())
+    }
+
+    /// What of a torrent's chunk space is verified and held, in bytes.
+    pub fn verified_ranges(&self, id: TorrentId) -> Vec<Range<u64>> {
+        self.torrents
+            .get(&id)
+            .map(|torrent| torrent.requester.verified().collect())
+            .unwrap_or_default()
+    }
+
+    /// How a torrent's sources do, with each one's fingerprint.
+    pub fn sources(&self, id: TorrentId) -> Vec<(RsaId, SourceStats)> {
+        let Some(torrent) = self.torrents.get(&id) else {
+            return Vec::new();
+        };
+        torrent
+            .requester
+            .sources()
+            .filter_map(|stats| Some((torrent.sources.get(&stats.source)?.rsa, stats)))
+            .collect()
+    }
+
+    /// Why a torrent cannot be had, if it cannot.
+    pub fn failure(&self, id: TorrentId) -> Option<&Failure> {
+        self.torrents.get(&id)?.requester.failure()
+    }
+
+    /// Opens a reader of `range` of a file; [`Event::Readable`] says when to poll it.
+    pub fn open_read(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        file: usize,
+        range: Range<u64>,
+        demand: Demand,
+    ) -> Result<ReadId, ReadError> {
+        self.now = now;
+        let read = ReadId(self.next_id());
+        let torrent = self.torrents.get_mut(&id).ok_or(ReadError::NoMetadata)?;
+        torrent
+            .requester
+            .open_read(now, read, file, range, demand)?;
+        self.reads.insert(read, id);
+        self.torrents_dirty.insert(id);
+        self.settle();
+        Ok(read)
+    }
+
+    /// The reader's next bytes, at most `max`.
+    pub fn poll_read(&mut self, now: Instant, read: ReadId, max: usize) -> Read {
+        self.now = now;
+        let Some(id) = self.reads.get(&read) else {
+            return Read::End;
+        };
+        let Some(torrent) = self.torrents.get_mut(id) else {
+            return Read::End;
+        };
+        let bytes = torrent.requester.poll_read(read, max);
+        self.torrents_dirty.insert(*id);
+        self.settle();
+        bytes
+    }
+
+    /// Closes a reader.
+    pub fn close_read(&mut self, now: Instant, read: ReadId) {
+        self.now = now;
+        if let Some(id) = self.reads.remove(&read)
+            && let Some(torrent) = self.torrents.get_mut(&id)
+        {
+            torrent.requester.close_read(now, read);
+            self.torrents_dirty.insert(id);
+            self.settle();
+        }
+    }
+
+    /// A spare circuit becomes a torrent's source.
+    pub(crate) fn give_source(&mut self, id: TorrentId, circuit: CircuitId) {
+        let source = SourceId(self.next_id());
+        let (Some(torrent), Some(own)) =
+            (self.torrents.get_mut(&id), self.circuits.get_mut(&circuit))
+        else {
+            return;
+        };
+        own.purpose = Purpose::Torrent(id, source);
+        let Some(ordb) = own.path().last() else {
+            return;
+        };
+        torrent.sources.insert(
+            source,
+            Source {
+                circuit,
+                // Its first OPEN allocates one.
+                stream: StreamId(0),
+                router: ordb.ed25519,
+                rsa: ordb.rsa,
+            },
+        );
+        torrent
+            .requester
+            .handle_source(self.now, source, ordb.ed25519);
+        self.torrents_dirty.insert(id);
+        self.emit(Event::Circuits);
+    }
+
+    /// A source's circuit is gone.
+    pub(crate) fn source_lost(&mut self, id: TorrentId, source: SourceId) {
+        if let Some(torrent) = self.torrents.get_mut(&id)
+            && torrent.sources.remove(&source).is_some()
+        {
+            torrent.requester.handle_source_lost(self.now, source);
+            self.torrents_dirty.insert(id);
+        }
+    }
+
+    /// A source answered.
+    pub(crate) fn content_message(
+        &mut self,
+        id: TorrentId,
+        source: SourceId,
+        stream: StreamId,
+        message: &RelayMessage<'_>,
+    ) {
+        if let Some(torrent) = self.torrents.get_mut(&id)
+            && torrent
+                .sources
+                .get(&source)
+                .is_some_and(|known| known.stream == stream)
+        {
+            torrent.requester.handle_message(self.now, source, message);
+            self.torrents_dirty.insert(id);
+        }
+    }
+
+    /// What a torrent's requester wants sent and told.
+    pub(crate) fn pump_torrent(&mut self, id: TorrentId) {
+        loop {
+            let Some(torrent) = self.torrents.get_mut(&id) else {
+                return;
+            };
+            if let Some(event) = torrent.requester.poll_event() {
+                self.handle_requester_event(id, event);
+                continue;
+            }
+            let Some((id, message)) = torrent.requester.poll_transmit() else {
+                break;
+            };
+            let Some(mut source) = torrent.sources.get(&id).copied() else {
+                continue;
+            };
+            // Each OPEN begins a stream of its own; what still comes on the one before is old.
+            if matches!(message, RelayMessage::DbQuery(DbQuery::Open(_)))
+                && let Some(own) = self.circuits.get_mut(&source.circuit)
+            {
+                source.stream = own.allocate_stream();
+                torrent.sources.insert(id, source);
+            }
+            self.send_own(source.circuit, Some(source.stream), &message);
+        }
+        if let Some(torrent) = self.torrents.get_mut(&id) {
+            let (at, _) = torrent.requester.poll_timeout();
+            self.timers.set(Wake::Torrent(id), at);
+        }
+    }
+
+    fn handle_requester_event(&mut self, id: TorrentId, event: RequesterEvent) {
+        match event {
+            RequesterEvent::Metadata(metainfo) => self.emit(Event::Metadata {
+                torrent: id,
+                metainfo,
+            }),
+            RequesterEvent::Verified { .. } => self.emit_progress(id),
+            RequesterEvent::Readable(read) => self.emit(Event::Readable(read)),
+            RequesterEvent::SourceDropped {
+                source,
+                router,
+                why,
+            } => {
+                let rsa = self.end_source(id, source, true);
+                self.emit(Event::SourceDropped {
+                    torrent: id,
+                    router,
+                    rsa,
+                    why: why.to_string(),
+                });
+            }
+            RequesterEvent::SourceFailed { source, why, .. } => {
+                // One that is only busy may be asked again, over another circuit.
+                let for_good = !matches!(why, SourceFailure::Stalled | SourceFailure::TooMany);
+                self.end_source(id, source, for_good);
+            }
+            RequesterEvent::SourceStalled { source, .. } => {
+                self.end_source(id, source, false);
+            }
+            RequesterEvent::Failed(failure) => {
+                if let Some(torrent) = self.torrents.get_mut(&id) {
+                    torrent.over = failure.is_final();
+                }
+                self.emit(Event::Failed {
+                    torrent: id,
+                    failure,
+                });
+            }
+        }
+    }
+
+    /// Closes a source's circuit; `avoid` if its ORDB is not to be asked again.
+    fn end_source(&mut self, id: TorrentId, source: SourceId, avoid: bool) -> Option<RsaId> {
+        let torrent = self.torrents.get_mut(&id)?;
+        let known = torrent.sources.get(&source).copied()?;
+        if avoid {
+            torrent.avoid.insert(known.router);
+        } else {
+            self.directory.suspect(&known.router, self.now);
+        }
+        self.drop_own(known.circuit, DestroyReason::FINISHED);
+        Some(known.rsa)
+    }
+}

@@ -1,0 +1,472 @@
+//! Links: from a transport that stands to cells for circuits, and back.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+
+use crate::circuit::client::body_of;
+use crate::crypto::relay::Body;
+use crate::ids::{CircuitId, LinkId};
+use crate::link::{
+    Binding, Established, Expected, Handshake, HandshakeConfig, HandshakeEvent, RouterIds, Side,
+};
+use crate::node::Node;
+use crate::node::io::{Event, Output, Target};
+use crate::node::queue::LinkQueue;
+use crate::node::timers::Wake;
+use crate::time::Instant;
+use crate::wire::{CellDecoder, CircId, Command, Destroy, DestroyReason};
+
+/// How long a transport and the handshake on it may take together.
+const LINK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Whom a circuit on a link belongs to, and which side of it the link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// This node built it.
+    Own(CircuitId),
+    /// Somebody else's; its client is on this link's side.
+    RoutedPrevious(u64),
+    /// Somebody else's; the next hop is on this link's side.
+    RoutedNext(u64),
+}
+
+pub(crate) enum LinkState {
+    /// The host makes the transport.
+    Dialling,
+    /// VERSIONS to NETINFO.
+    Handshaking(Box<Handshake>),
+    /// Cells for circuits.
+    Open,
+}
+
+/// One link.
+pub(crate) struct Link {
+    pub(crate) side: Side,
+    pub(crate) state: LinkState,
+    pub(crate) expected: Expected,
+    /// Who the other side has proved to be.
+    pub(crate) peer: Option<Box<Established>>,
+    /// Whether the link itself encrypts to that identity, so that CREATE_FAST is enough.
+    pub(crate) encrypts: bool,
+    pub(crate) circuits: BTreeMap<CircId, Owner>,
+    pub(crate) queue: LinkQueue,
+    /// Others' circuits that wait for this link to open.
+    pub(crate) awaited_by: Vec<u64>,
+    decoder: CellDecoder,
+    /// The start of a cell that has not come whole. One cell and one read of the host's at most.
+    inbox: BytesMut,
+    next_circ: u32,
+    pub(crate) used_at: Instant,
+}
+
+impl Link {
+    fn new(side: Side, expected: Expected, now: Instant) -> Self {
+        Link {
+            side,
+            state: LinkState::Dialling,
+            expected,
+            peer: None,
+            encrypts: false,
+            circuits: BTreeMap::new(),
+            queue: LinkQueue::default(),
+            awaited_by: Vec::new(),
+            decoder: CellDecoder::new(),
+            inbox: BytesMut::new(),
+            next_circ: 0,
+            used_at: now,
+        }
+    }
+
+    /// Whether cells for circuits may be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, LinkState::Open)
+    }
+
+    /// The identity that the other side proved, if it proved one.
+    pub(crate) fn identity(&self) -> Option<RouterIds> {
+        let peer = self.peer.as_ref()?;
+        peer.peer.filter(|_| peer.peer_authenticated)
+    }
+
+    /// The identity that the other side shows; on a WebSocket only ntor will prove it.
+    pub(crate) fn claimed(&self) -> Option<RouterIds> {
+        self.peer.as_ref()?.peer
+    }
+
+    /// A number for a new circuit. tor-spec: who opened the link sets the highest bit.
+    pub(crate) fn allocate(&mut self, owner: Owner) -> CircId {
+        let high = if self.side == Side::Initiator {
+            0x8000_0000
+        } else {
+            0
+        };
+        loop {
+            self.next_circ = self.next_circ.wrapping_add(1) & 0x7fff_ffff;
+            let circ = CircId(high | self.next_circ);
+            if self.next_circ != 0 && !self.circuits.contains_key(&circ) {
+                self.circuits.insert(circ, owner);
+                return circ;
+            }
+        }
+    }
+}
+
+impl Node {
+    /// A transport that somebody opened to us stands. The name that it has from now on, or
+    /// nothing if the node has as many as it may.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        binding: Binding,
+        peer: Option<IpAddr>,
+    ) -> Option<LinkId> {
+        self.now = now;
+        if self.links.len() >= self.config.limits.links {
+            return None;
+        }
+        let id = LinkId(self.next_id());
+        self.links
+            .insert(id, Link::new(Side::Responder, Expected::default(), now));
+        self.timers.set(Wake::Handshake(id), now + LINK_TIMEOUT);
+        self.handle_connected(id, binding, peer);
+        Some(id)
+    }
+
+    /// Asks the host for a transport. Nothing if the node has as many as it may.
+    pub(crate) fn dial(&mut self, target: Target, expected: Expected) -> Option<LinkId> {
+        if self.links.len() >= self.config.limits.links {
+            return None;
+        }
+        let id = LinkId(self.next_id());
+        self.links
+            .insert(id, Link::new(Side::Initiator, expected, self.now));
+        self.timers
+            .set(Wake::Handshake(id), self.now + LINK_TIMEOUT);
+        self.emit(Event::Dial { link: id, target });
+        Some(id)
+    }
+
+    /// The open link to whom `expected` names, if there is one.
+    pub(crate) fn link_to(&self, expected: &Expected) -> Option<LinkId> {
+        let fits = |link: &Link| {
+            link.is_open() && link.identity().is_some_and(|ids| expected.allows(&ids))
+        };
+        self.links
+            .iter()
+            .find(|(_, link)| fits(link))
+            .map(|(id, _)| *id)
+    }
+
+    /// The link that is being made to whom `expected` names, if there is one.
+    pub(crate) fn link_in_making(&self, expected: &Expected) -> Option<LinkId> {
+        self.links
+            .iter()
+            .find(|(_, link)| {
+                link.side == Side::Initiator && !link.is_open() && link.expected == *expected
+            })
+            .map(|(id, _)| *id)
+    }
+
+    pub(crate) fn handle_connected(&mut self, id: LinkId, binding: Binding, peer: Option<IpAddr>) {
+        let mut random = [0; 32];
+        self.fill_random(&mut random);
+        let unix_now = self.unix_now();
+        let own = self.certs.clone();
+        let own_addresses = self.config.addresses.iter().map(SocketAddr::ip).collect();
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.encrypts = matches!(binding, Binding::Tls { .. });
+        let config = HandshakeConfig {
+            side: link.side,
+            binding,
+            own,
+            expected: link.expected,
+            unix_now,
+            peer_address: peer,
+            own_addresses,
+            random,
+        };
+        match Handshake::new(self.now, config) {
+            Ok(handshake) => {
+                link.state = LinkState::Handshaking(Box::new(handshake));
+                self.handle_received(id, BytesMut::new());
+            }
+            Err(misuse) => self.hang_up(id, &misuse.to_string()),
+        }
+    }
+
+    pub(crate) fn handle_exported(&mut self, id: LinkId, secret: [u8; 32]) {
+        let now = self.now;
+        let Some(Link {
+            state: LinkState::Handshaking(handshake),
+            ..
+        }) = self.links.get_mut(&id)
+        else {
+            return;
+        };
+        match handshake.handle_export(now, secret) {
+            Ok(()) => self.handle_received(id, BytesMut::new()),
+            Err(error) => self.hang_up(id, &error.to_string()),
+        }
+    }
+
+    /// Bytes came: the handshake takes its part of them, circuits the rest.
+    pub(crate) fn handle_received(&mut self, id: LinkId, bytes: BytesMut) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.used_at = self.now;
+        if link.inbox.is_empty() {
+            link.inbox = bytes;
+        } else {
+            link.inbox.extend_from_slice(&bytes);
+        }
+        if !link.is_open() && !self.handshake(id) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        // The inbox is out of the link while its cells are handled in place.
+        let mut inbox = std::mem::take(&mut link.inbox);
+        let decoder = link.decoder.clone();
+        let mut used = 0;
+        let outcome = loop {
+            let rest = inbox.get_mut(used..).unwrap_or_default();
+            let len = rest.len();
+            match decoder.peel(rest) {
+                Ok(Some((cell, tail))) => {
+                    used += len - tail.len();
+                    self.handle_cell(id, cell.circ, cell.command, cell.body);
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                inbox.advance(used);
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.inbox = inbox;
+                }
+            }
+            Err(error) => self.hang_up(id, &error.to_string()),
+        }
+    }
+
+    /// Drives a link's handshake. True once the link is open.
+    fn handshake(&mut self, id: LinkId) -> bool {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else {
+            return false;
+        };
+        let LinkState::Handshaking(handshake) = &mut link.state else {
+            return link.is_open();
+        };
+        let result = handshake.handle_bytes(now, &mut link.inbox);
+        while let Some(bytes) = handshake.poll_transmit() {
+            link.queue.push_raw(&bytes);
+        }
+        let event = handshake.poll_event();
+        self.dirty.insert(id);
+        if let Err(fault) = result {
+            self.hang_up(id, &fault.to_string());
+            return false;
+        }
+        match event {
+            Some(HandshakeEvent::NeedExport { context }) => {
+                self.flush(id);
+                self.emit(Event::Export { link: id, context });
+                false
+            }
+            Some(HandshakeEvent::Done(established)) => {
+                let Some(link) = self.links.get_mut(&id) else {
+                    return false;
+                };
+                link.decoder = established.decoder.clone();
+                link.peer = Some(established);
+                link.state = LinkState::Open;
+                let waiting = std::mem::take(&mut link.awaited_by);
+                self.timers.clear(Wake::Handshake(id));
+                for routed in waiting {
+                    self.extend_over(routed, id);
+                }
+                self.bridge_link_open(id);
+                self.own_link_open(id);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn handle_cell(&mut self, id: LinkId, circ: CircId, command: Command, body: &mut [u8]) {
+        self.counters.cells_received += 1;
+        let Ok(body) = <&mut Body>::try_from(body) else {
+            // Variable-length cells belong to handshakes; afterwards they are padding or noise,
+            // which Tor drops.
+            return;
+        };
+        let owner = self
+            .links
+            .get(&id)
+            .and_then(|link| link.circuits.get(&circ).copied());
+        match (command, owner) {
+            (Command::CREATE2 | Command::CREATE_FAST | Command::CREATE, None) => {
+                self.handle_create(id, circ, command, body);
+            }
+            // tor-spec: a circuit id in use is a protocol violation.
+            (Command::CREATE2 | Command::CREATE_FAST | Command::CREATE, Some(owner)) => {
+                self.send_destroy(id, circ, DestroyReason::PROTOCOL);
+                self.end_circuit(owner, DestroyReason::PROTOCOL);
+            }
+            (Command::CREATED2 | Command::CREATED_FAST, Some(Owner::Own(own))) => {
+                self.own_created(own, command, body);
+            }
+            (Command::CREATED2 | Command::CREATED_FAST, Some(Owner::RoutedNext(routed))) => {
+                self.routed_created(routed, command, body);
+            }
+            (Command::RELAY | Command::RELAY_EARLY, Some(Owner::Own(own))) => {
+                self.own_relay(own, command, body);
+            }
+            (Command::RELAY | Command::RELAY_EARLY, Some(Owner::RoutedPrevious(routed))) => {
+                self.routed_forward(routed, command, body);
+            }
+            (Command::RELAY | Command::RELAY_EARLY, Some(Owner::RoutedNext(routed))) => {
+                self.routed_backward(routed, command, body);
+            }
+            (Command::DESTROY, Some(owner)) => {
+                let reason = body
+                    .first()
+                    .map_or(DestroyReason::NONE, |reason| DestroyReason(*reason));
+                self.forget_circuit(id, circ);
+                self.handle_destroyed(owner, reason);
+            }
+            // Unknown commands, unknown circuits and padding are dropped, as Tor drops them.
+            _ => {}
+        }
+    }
+
+    /// DESTROY came for a circuit, which its link has already forgotten.
+    fn handle_destroyed(&mut self, owner: Owner, reason: DestroyReason) {
+        match owner {
+            Owner::Own(own) => self.own_lost(own, None, reason, "the first router ended it"),
+            Owner::RoutedPrevious(routed) => self.end_routed(routed, reason),
+            Owner::RoutedNext(routed) => self.routed_cut(routed, reason),
+        }
+    }
+
+    /// Ends a circuit for a fault on one of its links; the link has yet to forget it.
+    fn end_circuit(&mut self, owner: Owner, reason: DestroyReason) {
+        match owner {
+            Owner::Own(own) => {
+                self.own_lost(own, None, reason, "its first link broke the protocol")
+            }
+            Owner::RoutedPrevious(routed) | Owner::RoutedNext(routed) => {
+                self.end_routed(routed, reason);
+            }
+        }
+    }
+
+    /// Sends a circuit's cell. False if the circuit must die for it: its queue, or all queues,
+    /// are full, or the link is gone.
+    #[must_use]
+    pub(crate) fn send_cell(
+        &mut self,
+        id: LinkId,
+        circ: CircId,
+        command: Command,
+        body: &Body,
+    ) -> bool {
+        let Some(link) = self.links.get_mut(&id) else {
+            return false;
+        };
+        match link.queue.push(circ, command, body) {
+            Ok(true) => {
+                self.dirty.insert(id);
+                true
+            }
+            Ok(false) => {
+                self.queued_bytes += crate::wire::CELL_LEN;
+                self.queued_bytes <= self.config.limits.queued_bytes
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(crate) fn send_destroy(&mut self, id: LinkId, circ: CircId, reason: DestroyReason) {
+        if let (Some(link), Ok(body)) = (self.links.get_mut(&id), body_of(&Destroy { reason })) {
+            link.queue.push_control(circ, Command::DESTROY, &body);
+            self.dirty.insert(id);
+        }
+    }
+
+    /// A circuit's number on a link is free again, and what waited for it is dropped.
+    pub(crate) fn forget_circuit(&mut self, id: LinkId, circ: CircId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.circuits.remove(&circ);
+            let dropped = link.queue.forget(circ);
+            self.queued_bytes = self.queued_bytes.saturating_sub(dropped);
+        }
+    }
+
+    pub(crate) fn handle_buffered(&mut self, id: LinkId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(&id) {
+            let moved = link.queue.handle_buffered(bytes);
+            self.queued_bytes = self.queued_bytes.saturating_sub(moved);
+            if moved > 0 {
+                self.dirty.insert(id);
+            }
+            // The server may have cells for circuits of this link.
+            self.server_dirty |= link.queue.is_writable();
+        }
+    }
+
+    /// Hands a link's ready cells to the host.
+    pub(crate) fn flush(&mut self, id: LinkId) {
+        if let Some(bytes) = self.links.get_mut(&id).and_then(|link| link.queue.take()) {
+            self.outputs.push_back(Output::Transmit { link: id, bytes });
+        }
+        self.dirty.remove(&id);
+    }
+
+    /// Ends a link from our side.
+    pub(crate) fn hang_up(&mut self, id: LinkId, why: &str) {
+        if self.links.contains_key(&id) {
+            self.flush(id);
+            self.emit(Event::HangUp {
+                link: id,
+                why: why.to_owned(),
+            });
+            self.link_gone(id, why);
+        }
+    }
+
+    /// A link is gone, from whichever side: its circuits go with it.
+    pub(crate) fn link_gone(&mut self, id: LinkId, why: &str) {
+        let Some(link) = self.links.remove(&id) else {
+            return;
+        };
+        self.dirty.remove(&id);
+        self.timers.clear(Wake::Handshake(id));
+        self.queued_bytes = self.queued_bytes.saturating_sub(link.queue.waiting_bytes());
+        self.registry.forget_link(id);
+        for routed in link.awaited_by {
+            self.end_routed(routed, DestroyReason::CONNECTFAILED);
+        }
+        for owner in link.circuits.into_values() {
+            match owner {
+                Owner::Own(own) => self.own_lost(own, None, DestroyReason::CHANNEL_CLOSED, why),
+                Owner::RoutedPrevious(routed) => {
+                    self.end_routed(routed, DestroyReason::CHANNEL_CLOSED);
+                }
+                Owner::RoutedNext(routed) => self.routed_cut(routed, DestroyReason::CHANNEL_CLOSED),
+            }
+        }
+        self.bridge_link_gone(id, why);
+        self.own_link_gone(id, why);
+    }
+}

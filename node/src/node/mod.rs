@@ -1,0 +1,299 @@
+//! The node: links, circuits, bridges, torrents and content, and the one thing that a host drives.
+//!
+//! A host puts in what the world did ([`Node::handle_input`]), then takes out what the node wants
+//! ([`Node::poll_output`]) until it says [`Output::Timeout`], then waits for the world or for that
+//! moment. The parts of a node stand in the files beside this one; each is an `impl Node`.
+
+pub mod bridge_line;
+mod bridges;
+mod content;
+mod directory;
+mod io;
+mod links;
+mod origin;
+mod paths;
+mod queue;
+mod routing;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chacha20::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use crate::ids::{CircuitId, LinkId, ReadId, TorrentId};
+use crate::link::{CERT_LIFETIME_SECONDS, LinkCerts};
+use crate::ordb::{Server, ServerConfig};
+use crate::time::Instant;
+
+pub use bridge_line::{BridgeLine, BridgeLineError};
+pub use content::{MAX_TORRENTS, OpenError};
+pub use directory::is_public;
+pub use io::{BridgeState, CircuitStatus, Config, Event, Input, Limits, Output, Target};
+pub use origin::Misuse;
+
+use bridges::Bridge;
+use content::Torrent;
+use directory::{Directory, Registry};
+use links::Link;
+use origin::Own;
+use routing::Routed;
+use timers::{Timers, Wake};
+
+/// How often a router's link certificates are made anew.
+const RENEW_CERTS: Duration = Duration::from_secs(CERT_LIFETIME_SECONDS / 2);
+
+/// What a node did since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Bytes that came over links.
+    pub bytes_received: u64,
+    /// Bytes handed to links.
+    pub bytes_sent: u64,
+    /// Fixed-length cells that came.
+    pub cells_received: u64,
+    /// Cells passed on for others.
+    pub cells_relayed: u64,
+    /// Circuits of others that were begun here.
+    pub circuits_routed: u64,
+}
+
+/// What a node holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Links, those in the making included.
+    pub links: usize,
+    /// Circuits of others.
+    pub circuits_routed: usize,
+    /// Circuits of its own.
+    pub circuits_own: usize,
+    /// Routers that it introduces.
+    pub registered: usize,
+    /// Routers that it knows.
+    pub routers: usize,
+    /// Bytes of cells that wait.
+    pub queued_bytes: usize,
+}
+
+/// An onion proxy, router and server of content, without I/O.
+pub struct Node {
+    config: Config,
+    certs: Option<Arc<LinkCerts>>,
+    rng: ChaCha20Rng,
+    now: Instant,
+    last_id: u64,
+    /// What the host has not taken yet. The host empties it after each input, and each input adds
+    /// what it caused.
+    outputs: VecDeque<Output>,
+    /// Links with cells to hand to the host.
+    dirty: BTreeSet<LinkId>,
+    links: BTreeMap<LinkId, Link>,
+    routed: BTreeMap<u64, Routed>,
+    circuits: BTreeMap<CircuitId, Own>,
+    queued_bytes: usize,
+    timers: Timers,
+    bridges: Vec<Bridge>,
+    directory: Directory,
+    directory_dirty: bool,
+    build_after: Instant,
+    registry: Registry,
+    torrents: BTreeMap<TorrentId, Torrent>,
+    torrents_dirty: BTreeSet<TorrentId>,
+    reads: BTreeMap<ReadId, TorrentId>,
+    server: Server,
+    server_dirty: bool,
+    counters: Counters,
+}
+
+impl Node {
+    /// A node as `config` describes it. All its randomness comes from `seed`, which must be secret
+    /// and used once.
+    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let certs = certify(&config, config.unix_time, &mut rng);
+        let bridges = config.bridges.iter().cloned().map(Bridge::new).collect();
+        let mut node = Node {
+            certs,
+            rng,
+            now,
+            last_id: 0,
+            outputs: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            links: BTreeMap::new(),
+            routed: BTreeMap::new(),
+            circuits: BTreeMap::new(),
+            queued_bytes: 0,
+            timers: Timers::default(),
+            bridges,
+            directory: Directory::default(),
+            directory_dirty: true,
+            build_after: now,
+            registry: Registry::default(),
+            torrents: BTreeMap::new(),
+            torrents_dirty: BTreeSet::new(),
+            reads: BTreeMap::new(),
+            server: Server::new(ServerConfig::default()),
+            server_dirty: false,
+            counters: Counters::default(),
+            config,
+        };
+        if let Some(certs) = &node.certs {
+            let life = certs.renew_at().saturating_sub(node.config.unix_time);
+            node.timers
+                .set(Wake::Certs, now + Duration::from_secs(life));
+        }
+        node.settle();
+        node
+    }
+
+    /// Takes what the world did.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        self.now = now;
+        match input {
+            Input::Connected {
+                link,
+                binding,
+                peer,
+            } => self.handle_connected(link, binding, peer),
+            Input::Received { link, bytes } => {
+                self.counters.bytes_received += bytes.len() as u64;
+                self.handle_received(link, bytes);
+            }
+            Input::Buffered { link, bytes } => self.handle_buffered(link, bytes),
+            Input::Closed { link, why } => self.link_gone(link, &why),
+            Input::Exported { link, secret } => self.handle_exported(link, secret),
+            Input::Content(answer) => {
+                self.server.handle_answer(now, answer);
+                self.server_dirty = true;
+            }
+            Input::Timeout => {}
+        }
+        self.settle();
+    }
+
+    /// What the node wants: cells and events first, then when it must be called again.
+    pub fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.outputs.pop_front() {
+            if let Output::Transmit { bytes, .. } = &output {
+                self.counters.bytes_sent += bytes.len() as u64;
+            }
+            return output;
+        }
+        while let Some(link) = self.dirty.pop_first() {
+            let ready = self.links.get_mut(&link).and_then(|link| link.queue.take());
+            if let Some(bytes) = ready {
+                self.counters.bytes_sent += bytes.len() as u64;
+                return Output::Transmit { link, bytes };
+            }
+        }
+        Output::Timeout(self.timers.next().unwrap_or(Instant::FAR_FUTURE))
+    }
+
+    /// What the node did since it began.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What the node holds now.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            links: self.links.len(),
+            circuits_routed: self.routed.len(),
+            circuits_own: self.circuits.len(),
+            registered: self.registry.len(),
+            routers: self.directory.len(),
+            queued_bytes: self.queued_bytes,
+        }
+    }
+
+    /// The torrents that are open.
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentId> + '_ {
+        self.torrents.keys().copied()
+    }
+
+    /// How it stands with each bridge of the configuration, in its order.
+    pub fn bridges(&self) -> impl Iterator<Item = (&BridgeLine, &BridgeState)> {
+        self.bridges
+            .iter()
+            .map(|bridge| (&bridge.line, &bridge.state))
+    }
+
+    /// Lets every part do what the last input made possible or due.
+    fn settle(&mut self) {
+        while let Some(wake) = self.timers.take_due(self.now) {
+            self.wake(wake);
+        }
+        // Each part may set off another; each round has less to do, for every flag is cleared
+        // before its part is called.
+        loop {
+            if let Some(torrent) = self.torrents_dirty.pop_first() {
+                self.pump_torrent(torrent);
+            } else if self.server_dirty {
+                self.pump_server();
+            } else if self.directory_dirty {
+                self.maintain();
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Handshake(link) => self.hang_up(link, "the other side did not answer in time"),
+            Wake::Bridge(index) => self.retry_bridge(index),
+            Wake::Directory => self.directory_dirty = true,
+            Wake::Certs => {
+                self.certs = certify(&self.config, self.unix_now(), &mut self.rng);
+                self.timers.set(Wake::Certs, self.now + RENEW_CERTS);
+            }
+            Wake::Build(circuit) => self.own_late(circuit),
+            Wake::Extend(routed) => self.routed_late(routed),
+            Wake::Torrent(torrent) => {
+                if let Some(state) = self.torrents.get_mut(&torrent) {
+                    state.handle_timeout(self.now);
+                    self.torrents_dirty.insert(torrent);
+                }
+            }
+            Wake::Server => {
+                self.server.handle_timeout(self.now);
+                self.server_dirty = true;
+            }
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// One progress event is enough for all that came before the host looks.
+    fn emit_progress(&mut self, torrent: TorrentId) {
+        let told = self.outputs.iter().any(|output| {
+            matches!(output, Output::Event(Event::Progress { torrent: told }) if *told == torrent)
+        });
+        if !told {
+            self.emit(Event::Progress { torrent });
+        }
+    }
+
+    /// A number that this node has not used yet.
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Seconds since 1970.
+    fn unix_now(&self) -> u64 {
+        self.config.unix_time + self.now.as_micros() / 1_000_000
+    }
+}
+
+/// A router's link certificates. A key that cannot sign was refused when it was made or loaded.
+fn certify(config: &Config, unix_now: u64, rng: &mut ChaCha20Rng) -> Option<Arc<LinkCerts>> {
+    let identity = config.identity.as_ref()?;
+    LinkCerts::new(identity, config.tls_certificate_sha256, unix_now, rng)
+        .ok()
+        .map(Arc::new)
+}

@@ -1,0 +1,203 @@
+//! Circuits ahead of need, and who gets them: choosing paths, feeding torrents with sources.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::circuit::client::Router;
+use crate::ids::{CircuitId, Ed25519Id, TorrentId};
+use crate::node::Node;
+use crate::node::origin::Purpose;
+use crate::node::timers::Wake;
+use crate::time::Instant;
+use crate::wire::{DestroyReason, Roles};
+
+/// Circuits kept open for whoever asks next.
+const CIRCUITS_AHEAD: usize = 2;
+/// Circuits that may be under construction at once.
+const BUILDING_MOST: usize = 4;
+/// Circuits that one torrent is fetched over at once, where there are as many ORDBs.
+const SOURCES: usize = 3;
+/// A spare circuit older than this gives way to a fresh one, as in Tor ("MaxCircuitDirtiness").
+const SPARE_LIFE: Duration = Duration::from_secs(600);
+/// How soon building is tried again after a circuit died.
+const BUILD_AGAIN: Duration = Duration::from_millis(200);
+
+impl Node {
+    /// Whether the routers that are known suffice for a circuit.
+    pub(crate) fn routers_suffice(&self) -> bool {
+        let wanted = self.config.hops.saturating_sub(1);
+        let ordbs = self.directory.with_roles(Roles::ORDB).count();
+        ordbs >= 1 && self.directory.with_roles(Roles::ROUTER).count() >= wanted.max(2)
+    }
+
+    /// Makes sure that [`Node::maintain`] is called again at `at`.
+    pub(crate) fn wake_directory(&mut self, at: Instant) {
+        let sooner = self
+            .timers
+            .at(Wake::Directory)
+            .is_none_or(|before| before > at);
+        if sooner {
+            self.timers.set(Wake::Directory, at);
+        }
+    }
+
+    /// Looks after bridges, routers and circuits: whatever is missing is begun.
+    pub(crate) fn maintain(&mut self) {
+        self.directory_dirty = false;
+        self.directory.expire(self.unix_now());
+        self.dial_bridges();
+        self.talk_to_bridges();
+        if self.config.asks {
+            self.retire_spares();
+            self.feed_torrents();
+            self.build_ahead();
+        }
+    }
+
+    fn retire_spares(&mut self) {
+        let old: Vec<CircuitId> = self
+            .circuits
+            .iter()
+            .filter(|(_, own)| {
+                own.purpose == Purpose::Ahead
+                    && own
+                        .opened
+                        .is_some_and(|opened| self.now.saturating_since(opened) >= SPARE_LIFE)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in old {
+            self.drop_own(id, DestroyReason::FINISHED);
+        }
+    }
+
+    /// Gives spare circuits to the torrents that have too few sources.
+    fn feed_torrents(&mut self) {
+        let hungry: Vec<TorrentId> = self.torrents.keys().copied().collect();
+        for torrent in hungry {
+            while let Some(used) = self.wants_source(torrent) {
+                let Some(circuit) = self.spare_for(&used) else {
+                    break;
+                };
+                self.give_source(torrent, circuit);
+            }
+        }
+    }
+
+    /// The ORDBs that a torrent uses or will not use again, if it wants one more source.
+    fn wants_source(&self, torrent: TorrentId) -> Option<BTreeSet<Ed25519Id>> {
+        let state = self.torrents.get(&torrent)?;
+        let used = state.ordbs();
+        let others = self
+            .directory
+            .with_roles(Roles::ORDB)
+            .any(|router| !used.contains(&router.ed25519));
+        (state.wants_sources() && state.sources() < SOURCES && others).then_some(used)
+    }
+
+    /// An open spare circuit whose ORDB is not among `used`.
+    fn spare_for(&self, used: &BTreeSet<Ed25519Id>) -> Option<CircuitId> {
+        self.circuits
+            .iter()
+            .find(|(_, own)| {
+                own.purpose == Purpose::Ahead
+                    && own.opened.is_some()
+                    && own
+                        .path()
+                        .last()
+                        .is_some_and(|ordb| !used.contains(&ordb.ed25519))
+            })
+            .map(|(id, _)| *id)
+    }
+
+    /// Builds what the pool lacks: first for torrents that wait, then spares.
+    fn build_ahead(&mut self) {
+        loop {
+            let spare = self
+                .circuits
+                .values()
+                .filter(|own| own.purpose == Purpose::Ahead);
+            let (mut open, mut building) = (0, 0);
+            let mut coming: BTreeSet<Ed25519Id> = BTreeSet::new();
+            for own in spare {
+                coming.extend(own.path().last().map(|ordb| ordb.ed25519));
+                if own.opened.is_some() {
+                    open += 1;
+                } else {
+                    building += 1;
+                }
+            }
+            if building >= BUILDING_MOST {
+                return;
+            }
+            // A torrent that waits wants an ORDB that is not its own yet and is not being built.
+            let wanted = self.torrents.keys().find_map(|torrent| {
+                let mut used = self.wants_source(*torrent)?;
+                used.extend(&coming);
+                self.directory
+                    .with_roles(Roles::ORDB)
+                    .any(|ordb| !used.contains(&ordb.ed25519))
+                    .then_some(used)
+            });
+            let avoid = match wanted {
+                Some(used) => used,
+                None if open + building < CIRCUITS_AHEAD => coming,
+                None => return,
+            };
+            if !self.build_one(&avoid) {
+                return;
+            }
+        }
+    }
+
+    /// Begins one circuit whose ORDB is, if possible, none of `avoid`.
+    fn build_one(&mut self, avoid: &BTreeSet<Ed25519Id>) -> bool {
+        let Some((link, first, entry)) = self.entry() else {
+            return false;
+        };
+        if self.now < self.build_after {
+            let at = self.build_after;
+            self.wake_directory(at);
+            return false;
+        }
+        let none = BTreeSet::new();
+        let Some(path) = self
+            .choose_path(&entry, avoid)
+            .or_else(|| self.choose_path(&entry, &none))
+        else {
+            return false;
+        };
+        self.build_over(link, path, first, Purpose::Ahead).is_some()
+    }
+
+    /// A path of as many routers as are wanted. The ORDB is chosen first: it must have the role.
+    /// All are independent samples of those that the bridges introduced.
+    fn choose_path(
+        &mut self,
+        entry: &Arc<Router>,
+        avoid: &BTreeSet<Ed25519Id>,
+    ) -> Option<Vec<Arc<Router>>> {
+        let mut taken = vec![entry.clone()];
+        let ordb = self
+            .directory
+            .choose(Roles::ORDB, &taken, avoid, self.now, &mut self.rng)?;
+        taken.push(ordb.clone());
+        let mut path = vec![entry.clone()];
+        for _ in 2..self.config.hops {
+            let none = BTreeSet::new();
+            let middle =
+                self.directory
+                    .choose(Roles::ROUTER, &taken, &none, self.now, &mut self.rng)?;
+            taken.push(middle.clone());
+            path.push(middle);
+        }
+        path.push(ordb);
+        Some(path)
+    }
+
+    /// A circuit died: building rests a moment, so that a router that refuses all is not flooded.
+    pub(crate) fn rest_building(&mut self) {
+        self.build_after = self.now + BUILD_AGAIN;
+    }
+}

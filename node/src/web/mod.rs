@@ -1,0 +1,349 @@
+//! The tab's host: drives a [`Node`] in a dedicated worker over WebSockets and timers, and shows
+//! it to the page's JavaScript as [`Host`].
+
+mod describe;
+mod socket;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use js_sys::{Function, Uint8Array};
+use serde::Deserialize;
+use wasm_bindgen::prelude::*;
+
+use crate::ids::{LinkId, ReadId, TorrentId};
+use crate::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Target};
+use crate::ordb::{Demand, Read};
+use crate::time::Instant;
+use crate::torrent::{Magnet, TorrentFile};
+use crate::wire::Roles;
+use socket::Socket;
+
+/// How soon a WebSocket that still holds bytes is looked at again: it does not say when it has
+/// sent them.
+const BUFFER_POLL_MS: f64 = 15.0;
+
+/// What the page sets.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    bridges: Vec<String>,
+    #[serde(default = "default_hops")]
+    hops: usize,
+    memory_bytes: Option<usize>,
+    max_metadata_bytes: Option<usize>,
+    find_timeout_ms: Option<u64>,
+    #[serde(default)]
+    allow_private: bool,
+}
+
+fn default_hops() -> usize {
+    3
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn set_timeout(callback: &Function, delay_ms: f64) -> f64;
+    #[wasm_bindgen(js_name = clearTimeout)]
+    fn clear_timeout(timer: f64);
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn performance_now() -> f64;
+}
+
+/// A node in a worker.
+#[wasm_bindgen]
+pub struct Host(Rc<RefCell<Inner>>);
+
+struct Inner {
+    node: Node,
+    began_ms: f64,
+    sockets: BTreeMap<LinkId, Socket>,
+    on_event: Function,
+    /// The browser's timer, when it will fire, and what it calls.
+    timer: Option<(f64, Instant)>,
+    on_timer: Option<Closure<dyn FnMut()>>,
+    closed: bool,
+}
+
+#[wasm_bindgen]
+impl Host {
+    /// Starts a node. `settings` is `{bridges, hops?, memory_bytes?, max_metadata_bytes?,
+    /// find_timeout_ms?, allow_private?}`, `seed` 32 bytes of `crypto.getRandomValues`;
+    /// `on_event` is called with one object an event.
+    #[wasm_bindgen(constructor)]
+    pub fn new(settings: JsValue, seed: &[u8], on_event: Function) -> Result<Host, JsError> {
+        let text = js_sys::JSON::stringify(&settings)
+            .ok()
+            .and_then(|text| text.as_string())
+            .ok_or_else(|| JsError::new("the settings must be an object"))?;
+        let settings: Settings = serde_json::from_str(&text)
+            .map_err(|error| JsError::new(&format!("the settings are wrong: {error}")))?;
+        let seed = seed
+            .try_into()
+            .map_err(|_| JsError::new("the seed must be 32 random bytes"))?;
+        let config = config_from(&settings)?;
+        let inner = Inner {
+            node: Node::new(config, seed, Instant::ZERO),
+            began_ms: performance_now(),
+            sockets: BTreeMap::new(),
+            on_event,
+            timer: None,
+            on_timer: None,
+            closed: false,
+        };
+        let inner = Rc::new(RefCell::new(inner));
+        let weak = Rc::downgrade(&inner);
+        inner.borrow_mut().on_timer = Some(Closure::new(move || {
+            if let Some(inner) = weak.upgrade() {
+                inner.borrow_mut().timer = None;
+                handle(&inner, Input::Timeout);
+            }
+        }));
+        drive(&inner);
+        Ok(Host(inner))
+    }
+
+    /// Opens a magnet link or infohash; answers the torrent's number.
+    pub fn open(&self, magnet: &str) -> Result<f64, JsError> {
+        let magnet: Magnet = magnet.parse()?;
+        self.with(|node, now| node.open_torrent(now, magnet))
+            .map(|id| id.0 as f64)
+            .map_err(Into::into)
+    }
+
+    /// Opens a `.torrent` file's bytes; answers the torrent's number.
+    pub fn open_torrent_file(&self, bytes: &[u8]) -> Result<f64, JsError> {
+        let file = TorrentFile::parse(bytes)?;
+        self.with(|node, now| node.open_torrent_file(now, file))
+            .map(|id| id.0 as f64)
+            .map_err(Into::into)
+    }
+
+    /// Closes a torrent.
+    pub fn close_torrent(&self, torrent: f64) {
+        self.with(|node, now| node.close_torrent(now, TorrentId(torrent as u64)));
+    }
+
+    /// Opens a reader of the bytes `start..end` of a file; answers its number. `save` says that
+    /// nobody waits for the bytes in time, as a player does.
+    pub fn open_read(
+        &self,
+        torrent: f64,
+        file: usize,
+        start: f64,
+        end: f64,
+        save: bool,
+    ) -> Result<f64, JsError> {
+        let demand = if save { Demand::Save } else { Demand::Play };
+        let range = start as u64..end as u64;
+        self.with(|node, now| node.open_read(now, TorrentId(torrent as u64), file, range, demand))
+            .map(|read| read.0 as f64)
+            .map_err(Into::into)
+    }
+
+    /// The reader's next bytes, at most `max`; undefined if they are not there yet, null at the
+    /// end.
+    pub fn poll_read(&self, read: f64, max: usize) -> Result<JsValue, JsError> {
+        let read = ReadId(read as u64);
+        match self.with(|node, now| node.poll_read(now, read, max)) {
+            Read::Bytes(bytes) => Ok(Uint8Array::from(bytes.as_ref()).into()),
+            Read::Pending => Ok(JsValue::UNDEFINED),
+            Read::End => Ok(JsValue::NULL),
+            Read::Failed => Err(JsError::new("the bytes cannot be had any more")),
+        }
+    }
+
+    /// Closes a reader.
+    pub fn close_read(&self, read: f64) {
+        self.with(|node, now| node.close_read(now, ReadId(read as u64)));
+    }
+
+    /// Bridges, circuits, torrents and bytes, as a plain object.
+    pub fn status(&self) -> JsValue {
+        let inner = self.0.borrow();
+        to_js(&describe::status(&inner.node))
+    }
+
+    /// Closes all links. The host is of no use afterwards.
+    pub fn close(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.closed = true;
+        inner.sockets.clear();
+        if let Some((timer, _)) = inner.timer.take() {
+            clear_timeout(timer);
+        }
+    }
+
+    /// Calls the node and does what it then wants.
+    fn with<T>(&self, call: impl FnOnce(&mut Node, Instant) -> T) -> T {
+        let result = {
+            let mut inner = self.0.borrow_mut();
+            let now = inner.now();
+            call(&mut inner.node, now)
+        };
+        drive(&self.0);
+        result
+    }
+}
+
+fn config_from(settings: &Settings) -> Result<Config, JsError> {
+    let bridges: Vec<BridgeLine> = settings
+        .bridges
+        .iter()
+        .map(|line| line.parse())
+        .collect::<Result<_, _>>()?;
+    if bridges.is_empty() {
+        return Err(JsError::new(
+            "no bridge is known: open this page from a bridge, or give a bridge's line",
+        ));
+    }
+    if !(2..=5).contains(&settings.hops) {
+        return Err(JsError::new("hops must be from 2 to 5"));
+    }
+    let mut limits = Limits::default();
+    if let Some(bytes) = settings.memory_bytes {
+        limits.store_bytes = bytes;
+    }
+    if let Some(bytes) = settings.max_metadata_bytes {
+        limits.metadata_bytes = bytes;
+    }
+    if let Some(ms) = settings.find_timeout_ms {
+        limits.find_timeout = std::time::Duration::from_millis(ms);
+    }
+    Ok(Config {
+        identity: None,
+        tls_certificate_sha256: None,
+        roles: Roles(0),
+        addresses: Vec::new(),
+        bridges,
+        hops: settings.hops,
+        asks: true,
+        allow_private: settings.allow_private,
+        unix_time: (js_sys::Date::now() / 1000.0) as u64,
+        limits,
+    })
+}
+
+impl Inner {
+    /// Microseconds since the node began. `performance.now()` never goes back.
+    fn now(&self) -> Instant {
+        Instant::from_micros(((performance_now() - self.began_ms) * 1000.0) as u64)
+    }
+
+    /// Tells the node what its sockets still hold. Answers whether any holds something.
+    fn report_buffers(&mut self) -> bool {
+        let now = self.now();
+        let mut held = false;
+        for (link, socket) in &mut self.sockets {
+            if let Some(bytes) = socket.buffered_change() {
+                let link = *link;
+                self.node.handle_input(now, Input::Buffered { link, bytes });
+            }
+            held |= socket.holds();
+        }
+        held
+    }
+
+    /// Sets the browser's timer for `at`, unless it is set so already.
+    fn set_timer(&mut self, at: Instant) {
+        if self.timer.is_some_and(|(_, set)| set == at) {
+            return;
+        }
+        if let Some((timer, _)) = self.timer.take() {
+            clear_timeout(timer);
+        }
+        if at == Instant::FAR_FUTURE || self.closed {
+            return;
+        }
+        if let Some(on_timer) = &self.on_timer {
+            let wait_ms = at.saturating_since(self.now()).as_micros() as f64 / 1000.0;
+            // setTimeout's delay is a signed 32-bit number of milliseconds.
+            let wait_ms = wait_ms.ceil().min(f64::from(i32::MAX));
+            let callback: &Function = on_timer.as_ref().unchecked_ref();
+            self.timer = Some((set_timeout(callback, wait_ms), at));
+        }
+    }
+}
+
+/// Puts something into the node and does what it then wants.
+fn handle(inner: &Rc<RefCell<Inner>>, input: Input) {
+    {
+        let mut inner = inner.borrow_mut();
+        if inner.closed {
+            return;
+        }
+        let now = inner.now();
+        inner.node.handle_input(now, input);
+    }
+    drive(inner);
+}
+
+/// Does what the node wants, until it wants nothing more for now.
+fn drive(inner: &Rc<RefCell<Inner>>) {
+    // Events are told after the node is let go of: the page may call back at once.
+    let mut told = Vec::new();
+    {
+        let mut guard = inner.borrow_mut();
+        let this = &mut *guard;
+        if this.closed {
+            return;
+        }
+        let held = this.report_buffers();
+        let at = loop {
+            match this.node.poll_output() {
+                Output::Transmit { link, bytes } => {
+                    if let Some(socket) = this.sockets.get_mut(&link) {
+                        socket.send(&bytes);
+                    }
+                }
+                Output::Event(Event::Dial { link, target }) => {
+                    let socket = match target {
+                        Target::WebSocket { url } => Socket::open(&url, link, Rc::downgrade(inner)),
+                        Target::Tls { .. } => {
+                            Err("a tab cannot dial an OR port: give a ws:// or wss:// line".into())
+                        }
+                    };
+                    match socket {
+                        Ok(socket) => {
+                            this.sockets.insert(link, socket);
+                        }
+                        Err(why) => {
+                            let now = this.now();
+                            this.node.handle_input(now, Input::Closed { link, why });
+                        }
+                    }
+                }
+                Output::Event(Event::HangUp { link, .. }) => {
+                    this.sockets.remove(&link);
+                }
+                Output::Event(event) => told.extend(describe::event(&this.node, &event)),
+                Output::Timeout(at) => break at,
+            }
+        };
+        let held = held || this.sockets.values().any(Socket::holds);
+        let at = if held {
+            let soon = std::time::Duration::from_micros((BUFFER_POLL_MS * 1000.0) as u64);
+            at.min(this.now() + soon)
+        } else {
+            at
+        };
+        this.set_timer(at);
+    }
+    if told.is_empty() {
+        return;
+    }
+    let on_event = inner.borrow().on_event.clone();
+    for event in told {
+        // What the page's code throws is the page's to see; the node goes on.
+        if let Err(error) = on_event.call1(&JsValue::NULL, &to_js(&event)) {
+            wasm_bindgen::throw_val(error);
+        }
+    }
+}
+
+/// A plain object of what was described.
+fn to_js(value: &serde_json::Value) -> JsValue {
+    js_sys::JSON::parse(&value.to_string()).unwrap_or(JsValue::NULL)
+}

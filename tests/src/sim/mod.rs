@@ -1,0 +1,599 @@
+//! A simulated network: many real [`Node`]s in one thread, one clock, one seed.
+//!
+//! Links are reliable and ordered, as TLS and WebSockets are; each has its own latency and
+//! bandwidth, so what goes different ways overtakes. A link can be cut, a node killed. The same
+//! seed gives the same run.
+
+mod content;
+
+pub use content::{Library, Manner};
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chacha20::ChaCha20Rng;
+use chive_node::circuit::client::Router;
+use chive_node::ids::LinkId;
+use chive_node::link::{Binding, Identity};
+use chive_node::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Target};
+use chive_node::ordb::ContentAnswer;
+use chive_node::time::Instant;
+use chive_node::wire::Roles;
+use rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+
+/// When the simulated world begins, Unix seconds.
+const UNIX_TIME: u64 = 1_700_000_000;
+
+/// Which node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeIndex(usize);
+
+/// How links are, each drawn anew from these ranges.
+#[derive(Clone, Debug)]
+pub struct LinkModel {
+    /// One way.
+    pub latency: std::ops::Range<Duration>,
+    /// Bytes a second, each way.
+    pub bandwidth: std::ops::Range<u64>,
+}
+
+impl Default for LinkModel {
+    fn default() -> Self {
+        LinkModel {
+            latency: Duration::from_millis(5)..Duration::from_millis(60),
+            bandwidth: 4_000_000..40_000_000,
+        }
+    }
+}
+
+/// Something that will happen.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Happening {
+    at: Instant,
+    /// Keeps the order of what happens at one moment.
+    order: u64,
+    what: What,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// The link's other side takes the connection.
+    Arrive { wire: usize },
+    /// The first chunk in flight of one direction arrives.
+    Deliver { wire: usize, to_acceptor: bool },
+    /// One chunk has left the sender's buffer.
+    Left {
+        wire: usize,
+        to_acceptor: bool,
+        bytes: usize,
+    },
+    /// A node's timer.
+    Timer { node: usize },
+    /// A dial that found nobody.
+    Refused { node: usize, link: LinkId },
+    /// A link is cut.
+    Cut { wire: usize },
+    /// The content of a host.
+    Content { node: usize },
+}
+
+/// One direction of a wire.
+#[derive(Default)]
+struct Direction {
+    in_flight: VecDeque<Bytes>,
+    buffered: usize,
+    free_at: Instant,
+}
+
+/// A transport between two nodes.
+struct Wire {
+    dialler: (usize, LinkId),
+    acceptor: (usize, Option<LinkId>),
+    websocket: bool,
+    latency: Duration,
+    bandwidth: u64,
+    forward: Direction,
+    back: Direction,
+    dead: bool,
+}
+
+struct Simulated {
+    node: Node,
+    alive: bool,
+    router: Option<Arc<Router>>,
+    certificate: [u8; 32],
+    timer: Instant,
+    links: BTreeMap<LinkId, usize>,
+    events: Vec<Event>,
+    library: Library,
+    answers: VecDeque<(Instant, ContentAnswer)>,
+}
+
+/// The world.
+pub struct World {
+    now: Instant,
+    rng: ChaCha20Rng,
+    model: LinkModel,
+    nodes: Vec<Simulated>,
+    wires: Vec<Wire>,
+    queue: BinaryHeap<Reverse<Happening>>,
+    order: u64,
+    seed: u64,
+}
+
+impl World {
+    /// An empty world. The seed is printed, so that a failure can be run again.
+    pub fn new(seed: u64, model: LinkModel) -> Self {
+        println!("simulated world, seed {seed}");
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        World {
+            now: Instant::ZERO,
+            rng: ChaCha20Rng::from_seed(bytes),
+            model,
+            nodes: Vec::new(),
+            wires: Vec::new(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            seed,
+        }
+    }
+
+    /// The seed that this world began with.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The world's time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Adds a router. `change` may change its configuration.
+    pub fn add_router(
+        &mut self,
+        roles: Roles,
+        bridges: &[NodeIndex],
+        change: impl FnOnce(&mut Config),
+    ) -> NodeIndex {
+        let identity = Identity::generate(&mut self.rng).expect("keys");
+        let certificate = Sha256::digest(identity.ids().ed25519.0).into();
+        let number = u16::try_from(self.nodes.len()).expect("a small world");
+        let [high, low] = number.to_be_bytes();
+        // Each router in a /16 of its own, so that any two may stand in one circuit.
+        let address = SocketAddr::from((Ipv4Addr::new(30 + high, low, 0, 1), 9001));
+        let router = Router {
+            rsa: identity.ids().rsa,
+            ed25519: identity.ids().ed25519,
+            onion: identity.onion_key(),
+            addresses: vec![address],
+        };
+        let bridges = bridges
+            .iter()
+            .map(|bridge| self.tls_line(*bridge))
+            .collect();
+        let mut config = self.config(bridges);
+        config.identity = Some(Arc::new(identity));
+        config.tls_certificate_sha256 = Some(certificate);
+        config.roles = roles;
+        config.addresses = vec![address];
+        change(&mut config);
+        self.add(config, certificate, Some(Arc::new(router)))
+    }
+
+    /// Adds a tab that enters by `bridges`.
+    pub fn add_tab(
+        &mut self,
+        bridges: &[NodeIndex],
+        change: impl FnOnce(&mut Config),
+    ) -> NodeIndex {
+        let bridges = bridges
+            .iter()
+            .map(|bridge| {
+                let router = self.router(*bridge);
+                BridgeLine::WebSocket {
+                    url: format!("ws://{}/link", router.addresses[0]),
+                    ed25519: router.ed25519,
+                    onion: router.onion,
+                }
+            })
+            .collect();
+        let mut config = self.config(bridges);
+        config.asks = true;
+        change(&mut config);
+        self.add(config, [0; 32], None)
+    }
+
+    /// Adds a node that builds its circuits by hand, over TLS links.
+    pub fn add_client(&mut self) -> NodeIndex {
+        let config = self.config(Vec::new());
+        self.add(config, [0; 32], None)
+    }
+
+    fn config(&self, bridges: Vec<BridgeLine>) -> Config {
+        Config {
+            identity: None,
+            tls_certificate_sha256: None,
+            roles: Roles(0),
+            addresses: Vec::new(),
+            bridges,
+            hops: 3,
+            asks: false,
+            allow_private: false,
+            unix_time: UNIX_TIME + self.now.as_micros() / 1_000_000,
+            limits: Limits::default(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        config: Config,
+        certificate: [u8; 32],
+        router: Option<Arc<Router>>,
+    ) -> NodeIndex {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        // A node's time begins with the world's: one clock for all.
+        let mut config = config;
+        config.unix_time = UNIX_TIME;
+        self.nodes.push(Simulated {
+            node: Node::new(config, seed, self.now),
+            alive: true,
+            router,
+            certificate,
+            timer: Instant::FAR_FUTURE,
+            links: BTreeMap::new(),
+            events: Vec::new(),
+            library: Library::default(),
+            answers: VecDeque::new(),
+        });
+        let index = self.nodes.len() - 1;
+        self.drain(index);
+        NodeIndex(index)
+    }
+
+    /// A router as circuits name it.
+    pub fn router(&self, node: NodeIndex) -> Arc<Router> {
+        self.nodes[node.0].router.clone().expect("a router")
+    }
+
+    fn tls_line(&self, node: NodeIndex) -> BridgeLine {
+        let router = self.router(node);
+        BridgeLine::Tls {
+            address: router.addresses[0],
+            rsa: router.rsa,
+            ed25519: router.ed25519,
+        }
+    }
+
+    /// What a node's host has to offer.
+    pub fn library(&mut self, node: NodeIndex) -> &mut Library {
+        &mut self.nodes[node.0].library
+    }
+
+    /// A node, to look at.
+    pub fn node(&self, node: NodeIndex) -> &Node {
+        &self.nodes[node.0].node
+    }
+
+    /// Calls a node as its host would.
+    pub fn call<T>(&mut self, node: NodeIndex, call: impl FnOnce(&mut Node, Instant) -> T) -> T {
+        let result = call(&mut self.nodes[node.0].node, self.now);
+        self.drain(node.0);
+        result
+    }
+
+    /// Takes the events of a node that came since the last call.
+    pub fn take_events(&mut self, node: NodeIndex) -> Vec<Event> {
+        std::mem::take(&mut self.nodes[node.0].events)
+    }
+
+    /// Ends a node at once: nobody is told but by its links.
+    pub fn kill(&mut self, node: NodeIndex) {
+        self.nodes[node.0].alive = false;
+        for wire in std::mem::take(&mut self.nodes[node.0].links).into_values() {
+            self.schedule(self.now, What::Cut { wire });
+        }
+    }
+
+    /// Cuts one of the links that stand, chosen by the world's randomness. False if none does.
+    pub fn cut_some_link(&mut self) -> bool {
+        let live: Vec<usize> = (0..self.wires.len())
+            .filter(|wire| !self.wires[*wire].dead && self.wires[*wire].acceptor.1.is_some())
+            .collect();
+        if live.is_empty() {
+            return false;
+        }
+        let wire = live[self.below(live.len() as u64) as usize];
+        self.schedule(self.now, What::Cut { wire });
+        true
+    }
+
+    /// Lets the world go on until `done`, at most until `limit`. Whether it was done.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut World) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            let Some(Reverse(next)) = self.queue.peek() else {
+                return false;
+            };
+            if next.at > end {
+                self.now = end;
+                return false;
+            }
+            let Some(Reverse(happening)) = self.queue.pop() else {
+                return false;
+            };
+            self.now = happening.at;
+            self.happen(happening.what);
+        }
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Timer { node } => {
+                if self.nodes[node].timer == self.now {
+                    self.nodes[node].timer = Instant::FAR_FUTURE;
+                    self.input(node, Input::Timeout);
+                }
+            }
+            What::Refused { node, link } => {
+                let why = "connection refused".into();
+                self.input(node, Input::Closed { link, why });
+            }
+            What::Arrive { wire } => self.arrive(wire),
+            What::Deliver { wire, to_acceptor } => {
+                let direction = self.direction(wire, to_acceptor);
+                let Some(bytes) = direction.in_flight.pop_front() else {
+                    return;
+                };
+                if self.wires[wire].dead {
+                    return;
+                }
+                let (node, link) = self.end(wire, to_acceptor);
+                if let Some(link) = link {
+                    let bytes = BytesMut::from(bytes);
+                    self.input(node, Input::Received { link, bytes });
+                }
+            }
+            What::Left {
+                wire,
+                to_acceptor,
+                bytes,
+            } => {
+                let direction = self.direction(wire, to_acceptor);
+                direction.buffered -= bytes;
+                let bytes = direction.buffered;
+                let (node, link) = self.end(wire, !to_acceptor);
+                if let (Some(link), false) = (link, self.wires[wire].dead) {
+                    self.input(node, Input::Buffered { link, bytes });
+                }
+            }
+            What::Cut { wire } => {
+                if std::mem::replace(&mut self.wires[wire].dead, true) {
+                    return;
+                }
+                for to_acceptor in [false, true] {
+                    let (node, link) = self.end(wire, to_acceptor);
+                    if let Some(link) = link {
+                        self.nodes[node].links.remove(&link);
+                        let why = "the link was cut".into();
+                        self.input(node, Input::Closed { link, why });
+                    }
+                }
+            }
+            What::Content { node } => {
+                while let Some((at, _)) = self.nodes[node].answers.front() {
+                    if *at > self.now {
+                        break;
+                    }
+                    if let Some((_, answer)) = self.nodes[node].answers.pop_front() {
+                        self.input(node, Input::Content(answer));
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, wire: usize) {
+        let (node, _) = self.wires[wire].acceptor;
+        let (dialler, link) = self.wires[wire].dialler;
+        let binding = if self.wires[wire].websocket {
+            Binding::WebSocket
+        } else {
+            Binding::Tls {
+                certificate_sha256: self.nodes[node].certificate,
+            }
+        };
+        let accepted = self.nodes[node]
+            .alive
+            .then(|| self.nodes[node].node.accept(self.now, binding, None))
+            .flatten();
+        let Some(accepted) = accepted else {
+            self.wires[wire].dead = true;
+            let why = "connection refused".into();
+            return self.input(dialler, Input::Closed { link, why });
+        };
+        self.wires[wire].acceptor.1 = Some(accepted);
+        self.nodes[node].links.insert(accepted, wire);
+        self.drain(node);
+        let peer = None;
+        self.input(
+            dialler,
+            Input::Connected {
+                link,
+                binding,
+                peer,
+            },
+        );
+    }
+
+    fn direction(&mut self, wire: usize, to_acceptor: bool) -> &mut Direction {
+        let wire = &mut self.wires[wire];
+        if to_acceptor {
+            &mut wire.forward
+        } else {
+            &mut wire.back
+        }
+    }
+
+    fn end(&self, wire: usize, acceptor: bool) -> (usize, Option<LinkId>) {
+        let wire = &self.wires[wire];
+        if acceptor {
+            wire.acceptor
+        } else {
+            (wire.dialler.0, Some(wire.dialler.1))
+        }
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        if self.nodes[node].alive {
+            self.nodes[node].node.handle_input(self.now, input);
+            self.drain(node);
+        }
+    }
+
+    /// Does what a node wants.
+    fn drain(&mut self, node: usize) {
+        loop {
+            match self.nodes[node].node.poll_output() {
+                Output::Transmit { link, bytes } => self.transmit(node, link, bytes),
+                Output::Event(Event::Dial { link, target }) => self.dial(node, link, &target),
+                Output::Event(Event::HangUp { link, .. }) => {
+                    if let Some(wire) = self.nodes[node].links.remove(&link) {
+                        // What was sent before still arrives.
+                        let at = self.wires[wire]
+                            .forward
+                            .free_at
+                            .max(self.wires[wire].back.free_at);
+                        let at = at.max(self.now) + self.wires[wire].latency;
+                        self.schedule(at, What::Cut { wire });
+                    }
+                }
+                Output::Event(Event::Export { link, context }) => {
+                    // Both ends of one TLS connection, and nobody else, can make this.
+                    if let Some(wire) = self.nodes[node].links.get(&link) {
+                        let secret = Sha256::new()
+                            .chain_update(self.seed.to_be_bytes())
+                            .chain_update(wire.to_be_bytes())
+                            .chain_update(context)
+                            .finalize()
+                            .into();
+                        self.nodes[node]
+                            .node
+                            .handle_input(self.now, Input::Exported { link, secret });
+                    }
+                }
+                Output::Event(Event::Content(want)) => {
+                    let now = self.now;
+                    let simulated = &mut self.nodes[node];
+                    for (delay, answer) in simulated.library.answer(now, &want) {
+                        let at = simulated.answers.back().map_or(now, |(last, _)| *last);
+                        simulated.answers.push_back((at.max(now + delay), answer));
+                    }
+                    if let Some((at, _)) = simulated.answers.back() {
+                        let at = *at;
+                        self.schedule(at, What::Content { node });
+                    }
+                }
+                Output::Event(event) => self.nodes[node].events.push(event),
+                Output::Timeout(at) => {
+                    let at = at.max(self.now);
+                    if at != Instant::FAR_FUTURE && at != self.nodes[node].timer {
+                        self.nodes[node].timer = at;
+                        self.schedule(at, What::Timer { node });
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn transmit(&mut self, node: usize, link: LinkId, bytes: Bytes) {
+        let Some(wire) = self.nodes[node].links.get(&link).copied() else {
+            return;
+        };
+        let to_acceptor = self.wires[wire].dialler == (node, link);
+        let (now, latency, bandwidth) = (
+            self.now,
+            self.wires[wire].latency,
+            self.wires[wire].bandwidth,
+        );
+        let direction = self.direction(wire, to_acceptor);
+        let len = bytes.len();
+        direction.buffered += len;
+        let takes = Duration::from_micros(len as u64 * 1_000_000 / bandwidth);
+        direction.free_at = direction.free_at.max(now) + takes;
+        let left = direction.free_at;
+        direction.in_flight.push_back(bytes);
+        self.schedule(
+            left,
+            What::Left {
+                wire,
+                to_acceptor,
+                bytes: len,
+            },
+        );
+        self.schedule(left + latency, What::Deliver { wire, to_acceptor });
+    }
+
+    fn dial(&mut self, node: usize, link: LinkId, target: &Target) {
+        let (address, websocket) = match target {
+            Target::Tls { addresses } => (addresses.first().copied(), false),
+            Target::WebSocket { url } => {
+                let host = url.trim_start_matches("ws://").split('/').next();
+                (host.and_then(|host| host.parse().ok()), true)
+            }
+        };
+        let there = self.nodes.iter().position(|other| {
+            other.alive
+                && other
+                    .router
+                    .as_ref()
+                    .is_some_and(|router| router.addresses.first().copied() == address)
+        });
+        let latency = self.draw(self.model.latency.clone());
+        let Some(there) = there else {
+            return self.schedule(self.now + latency, What::Refused { node, link });
+        };
+        let model = self.model.bandwidth.clone();
+        let bandwidth = model.start + self.below(model.end - model.start);
+        self.wires.push(Wire {
+            dialler: (node, link),
+            acceptor: (there, None),
+            websocket,
+            latency,
+            bandwidth,
+            forward: Direction::default(),
+            back: Direction::default(),
+            dead: false,
+        });
+        let wire = self.wires.len() - 1;
+        self.nodes[node].links.insert(link, wire);
+        // A round trip for the transport's own handshake.
+        self.schedule(self.now + latency * 2, What::Arrive { wire });
+    }
+
+    fn schedule(&mut self, at: Instant, what: What) {
+        self.order += 1;
+        let order = self.order;
+        self.queue.push(Reverse(Happening { at, order, what }));
+    }
+
+    fn draw(&mut self, range: std::ops::Range<Duration>) -> Duration {
+        let span = u64::try_from((range.end - range.start).as_micros()).expect("a short time");
+        range.start + Duration::from_micros(self.below(span.max(1)))
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+}
