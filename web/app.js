@@ -1,6 +1,6 @@
 // @ts-check
 /** The page: what is asked in the field is opened, shown and kept in the address. */
-import { Chive } from './chive.js';
+import { Chive, FIND_TIMEOUT_MS } from './chive.js';
 import { Bar } from './ui/bar.js';
 import { button, byId, make } from './ui/dom.js';
 import { FileList, saveLink } from './ui/files.js';
@@ -54,8 +54,8 @@ let opening = new AbortController();
 let openingSince = 0;
 /** What is to be opened again if the user asks. @type {string | File | null} */
 let asked = null;
-/** Whether the error that is shown is the bridge's, and goes when it is back. */
-let bridgeError = false;
+/** Whose error is shown, if it goes by itself once they are back. @type {'bridge' | 'torrent' | null} */
+let passing = null;
 
 /** @param {'home' | 'finding' | 'torrent'} name */
 function show(name) {
@@ -74,13 +74,14 @@ function say(text) {
  * @param {...Node} actions
  */
 function fail(text, ...actions) {
-  bridgeError = false;
+  passing = null;
   view.error.replaceChildren(make('p', { dir: 'auto' }, text));
   if (actions.length > 0) view.error.append(make('div', { class: 'actions' }, ...actions));
   view.error.hidden = false;
 }
 
 function clearError() {
+  passing = null;
   view.error.hidden = true;
   view.error.replaceChildren();
 }
@@ -92,10 +93,13 @@ function clearError() {
 function cannot(text, file) {
   say('');
   // What the torrent died of says more than what its player made of it.
-  if (torrent?.error) return explain(torrent.error);
+  if (torrent?.error) {
+    explain(torrent.error);
+    return;
+  }
   const link = saveLink(file, save, t('save'));
   link.classList.add('main');
-  if (viewer.media?.error) viewer.clear();
+  if (viewer.isBroken) viewer.clear();
   fail(text, link);
 }
 
@@ -182,6 +186,7 @@ function explain(error) {
   const advice = ADVICE[error.reason] ?? (tried ? 'adviceNotFound' : null);
   if (advice) lines.push(t(advice));
   fail(lines.join(' '), retryButton());
+  if (error === torrent?.error) passing = 'torrent';
 }
 
 function retryButton() {
@@ -254,7 +259,8 @@ function refresh() {
   route.update(status, torrent?.id ?? null);
   if (document.body.dataset.view === 'home') sayReady();
   if (document.body.dataset.view === 'finding') {
-    view.elapsed.textContent = t('findingFor', { seconds: Math.round((performance.now() - openingSince) / 1000) });
+    const seconds = Math.round((performance.now() - openingSince) / 1000);
+    view.elapsed.textContent = t('findingFor', { seconds, limit: FIND_TIMEOUT_MS / 1000 });
   }
   const own = status.torrents.find(({ id }) => id === torrent?.id);
   if (!own) return;
@@ -286,12 +292,11 @@ function bridgeChanged({ state, message }) {
   pill.dataset.state = shown;
   const words = { connected: t('bridgeConnected'), failed: t('bridgeFailed') };
   pill.lastElementChild.textContent = words[/** @type {'connected' | 'failed'} */ (shown)] ?? t('bridgeConnecting');
-  if (connected && bridgeError) {
+  if (connected && passing === 'bridge') {
     clearError();
-    bridgeError = false;
-  } else if (shown === 'failed' && (view.error.hidden || bridgeError)) {
+  } else if (shown === 'failed' && (view.error.hidden || passing === 'bridge')) {
     fail(t('errorBridge', { message: endSentence(message ?? '') }));
-    bridgeError = true;
+    passing = 'bridge';
   }
 }
 
@@ -306,6 +311,12 @@ async function start() {
   Object.assign(globalThis, { chive: node });
   node.addEventListener('bridge', (event) => bridgeChanged(/** @type {CustomEvent} */ (event).detail));
   node.addEventListener('circuits', refresh);
+  node.addEventListener('progress', () => {
+    // Somebody came who has it: the film goes on where it stood.
+    if (passing !== 'torrent' || torrent?.error) return;
+    clearError();
+    if (torrent && viewer.file && viewer.isBroken) void viewer.show(viewer.file, torrent.infohash);
+  });
   node.addEventListener('source-dropped', (event) => {
     const { router } = /** @type {CustomEvent} */ (event).detail;
     note(t('dropped', { router: short(plain(String(router))) }));
@@ -314,7 +325,7 @@ async function start() {
     const { detail } = /** @type {CustomEvent} */ (event);
     if (detail.torrent === undefined) chive = null;
     else if (detail.torrent !== torrent?.id) return;
-    explain(detail);
+    explain(torrent?.error ?? detail);
   });
   const bridge = node.status().bridges[0];
   if (bridge) bridgeChanged({ state: bridge.state, message: bridge.error });

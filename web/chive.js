@@ -30,6 +30,7 @@ import { typeOf } from './types.js';
  * @property {number} [hops] routers in a circuit: 3, or 2 for speed at the cost of being easier to follow
  * @property {number} [memoryBytes] how much verified content is kept; what was played longest ago goes first
  * @property {number} [maxMetadataBytes] the longest info dictionary that is accepted
+ * @property {number} [findTimeoutMs] how long a torrent is looked for
  */
 
 /**
@@ -77,6 +78,8 @@ import { typeOf } from './types.js';
  * @property {{sent: number, received: number}} link_bytes
  */
 
+/** How long a torrent is looked for, unless it is said otherwise. */
+export const FIND_TIMEOUT_MS = 90_000;
 /** How long a service worker may take before the page goes on without. */
 const SERVICE_WORKER_TIMEOUT_MS = 5_000;
 /** Browsers stop a service worker that heard nothing for 30 seconds. */
@@ -96,7 +99,8 @@ const instances = new Map();
  * a torrent are dispatched on the {@link Torrent} too:
  * - `progress` `{torrent, verified_bytes, rate_bytes_per_second}`
  * - `metadata` `{torrent, name, infohash, total_bytes}`
- * - `failed` `{torrent?, message, tried?}`; without a torrent the node itself has stopped
+ * - `failed` `{torrent?, message, final?, reason?, tried?}`; it goes on if somebody comes who has
+ *   it, unless it is `final`. Without a torrent the node itself has stopped.
  * - `source-dropped` `{torrent, router, message}`: a router sent wrong bytes
  * - `bridge` `{url, state: 'connecting' | 'connected' | 'failed', message?}`
  * - `circuits` `{}`: routes were opened or lost; `status()` has them
@@ -144,8 +148,11 @@ export class Chive extends EventTarget {
       await chive.#call('start', {
         bridges,
         hops: options.hops ?? 3,
-        memoryBytes: options.memoryBytes ?? defaultMemoryBytes(),
-        maxMetadataBytes: options.maxMetadataBytes,
+        memory_bytes: options.memoryBytes ?? defaultMemoryBytes(),
+        max_metadata_bytes: options.maxMetadataBytes,
+        find_timeout_ms: options.findTimeoutMs ?? FIND_TIMEOUT_MS,
+        // A tab dials no router: the bridge does, and minds its own network.
+        allow_private: true,
       });
       await serving;
       return chive;
@@ -323,7 +330,7 @@ export class Torrent extends EventTarget {
   length = 0;
   /** @type {TorrentFile[]} */
   files = [];
-  /** @type {Error | null} why it cannot go on, if it cannot */
+  /** @type {Error | null} why it does not go on, while it does not */
   error = null;
   #access;
   /** @type {() => void} */
@@ -363,6 +370,8 @@ export class Torrent extends EventTarget {
       this.length = detail.total_bytes;
       this.files = detail.files.map((/** @type {WorkerFile} */ file) => new TorrentFile(file, this.#access));
       this.#resolve();
+    } else if (type === 'progress') {
+      this.error = null;
     } else if (type === 'failed') {
       this.error = Object.assign(new Error(detail.message), { tried: detail.tried, reason: detail.reason });
       this.#reject(this.error);
@@ -420,6 +429,16 @@ export class TorrentFile {
    * @returns {ReadableStream<Uint8Array>}
    */
   stream({ start = 0, end = this.length } = {}) {
+    return this.#stream(start, end, false);
+  }
+
+  /**
+   * @param {number} start
+   * @param {number} end
+   * @param {boolean} save it may wait for what plays
+   * @returns {ReadableStream<Uint8Array>}
+   */
+  #stream(start, end, save) {
     if (!(start >= 0 && start <= end && end <= this.length)) {
       throw new RangeError(`${start} to ${end} is not within a file of ${this.length} bytes.`);
     }
@@ -435,7 +454,7 @@ export class TorrentFile {
         if (start === end) return controller.close();
         const range = `bytes=${start}-${end - 1}`;
         const head = ask();
-        this.#access.read(port2, { file: this.index, method: 'GET', range, ifRange: null, save: false });
+        this.#access.read(port2, { file: this.index, method: 'GET', range, ifRange: null, save });
         const { error } = await head;
         if (error) throw new Error(error);
       },
@@ -460,7 +479,7 @@ export class TorrentFile {
   async blob() {
     if (this.length > MAX_BLOB_BYTES) throw new Error('This file is too large to be held in memory.');
     const parts = [];
-    const reader = this.stream().getReader();
+    const reader = this.#stream(0, this.length, true).getReader();
     for (let part = await reader.read(); !part.done; part = await reader.read()) parts.push(part.value);
     return new Blob(/** @type {BlobPart[]} */ (parts), { type: this.type });
   }

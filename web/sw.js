@@ -12,6 +12,9 @@
 const scope = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
 const PREFIX = `${new URL(scope.registration.scope).pathname}stream/`;
 
+/** Tells the tabs that this is not the service worker that they knew: it has none of its streams. */
+const LIFE = crypto.randomUUID();
+
 /** A tab that is frozen never answers; this is how long the others are waited for. */
 const OWNER_TIMEOUT_MS = 10_000;
 
@@ -36,6 +39,7 @@ async function answer(request, url) {
   const [instance, torrent, file] = url.pathname.slice(PREFIX.length).split('/');
   const found = await findOwner({
     instance,
+    life: LIFE,
     torrent: Number(torrent),
     file: Number(file),
     method: request.method,

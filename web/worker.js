@@ -15,11 +15,16 @@ const MAX_READ_BYTES = 256 * 1024;
 /** How often the page is told of the state while it changes. */
 const STATUS_INTERVAL_MS = 250;
 /**
- * A read that nobody pulled from for so long is let go and opened again at the
- * next pull: a stopped service worker does not say that it will not come back,
- * and the node must not go on fetching first what nobody waits for.
+ * A stream that nobody pulled from for so long gives its read back, and takes
+ * another at the next pull. A paused film keeps its own long, for the node goes
+ * on fetching what it will play.
  */
-const READ_IDLE_MS = 30_000;
+const IDLE_MS = 10 * 60_000;
+/**
+ * The same for a stream of a service worker that the browser has stopped and
+ * started anew since: it does not come back, and says so to nobody.
+ */
+const ORPHAN_IDLE_MS = 30_000;
 /**
  * Open streams. The browser opens one for each range it asks, and forgets some;
  * at the limit the one that was idle longest is ended.
@@ -42,13 +47,15 @@ const streams = new Set();
 /** @type {any[]} events that the page has not been told of */
 let events = [];
 let changed = false;
+/** The service worker's latest life. @type {string | undefined} */
+let life;
 
 /** @param {unknown} message @param {Transferable[]} [transfer] */
 const tell = (message, transfer = []) => self.postMessage(message, { transfer });
 
 /** @type {Record<string, (args: any) => unknown>} */
 const calls = {
-  async start({ bridges, hops, memoryBytes, maxMetadataBytes }) {
+  async start(settings) {
     // @ts-ignore: the build lays it beside this file
     const module = await import('./chive_node.js').catch((error) => {
       throw new Error(`The onion router could not be loaded (${sentence(error)}). Check the connection and reload.`);
@@ -59,8 +66,7 @@ const calls = {
       throw new Error(`This browser could not start the onion router: ${sentence(error)}.`);
     }
     const seed = crypto.getRandomValues(new Uint8Array(32));
-    const config = { bridges, hops, memory_bytes: memoryBytes, max_metadata_bytes: maxMetadataBytes };
-    host = new module.Host(config, seed, onEvent);
+    host = new module.Host(settings, seed, onEvent);
     setInterval(tick, STATUS_INTERVAL_MS);
     changed = true;
     tick();
@@ -124,7 +130,8 @@ function tick() {
 function letIdleReadsGo() {
   const now = performance.now();
   for (const stream of streams) {
-    if (!stream.busy && now - stream.used > READ_IDLE_MS) stream.letGo();
+    const limit = stream.life === undefined || stream.life === life ? IDLE_MS : ORPHAN_IDLE_MS;
+    if (!stream.busy && now - stream.used > limit) stream.letGo();
   }
 }
 
@@ -137,14 +144,15 @@ class Stream {
   used = performance.now();
 
   /**
-   * @param {number} torrent
-   * @param {number} file
+   * @param {{torrent: number, file: number, life?: string, save: boolean}} request
    * @param {number} position
    * @param {number} end
    */
-  constructor(torrent, file, position, end) {
+  constructor({ torrent, file, life, save }, position, end) {
     this.torrent = torrent;
     this.file = file;
+    this.life = life;
+    this.save = save;
     this.position = position;
     this.end = end;
     if (streams.size >= MAX_STREAMS) streams.values().next().value?.close();
@@ -159,7 +167,7 @@ class Stream {
     streams.add(this);
     try {
       while (!this.closed && this.position < this.end) {
-        this.read ??= host.open_read(this.torrent, this.file, this.position, this.end);
+        this.read ??= host.open_read(this.torrent, this.file, this.position, this.end, this.save);
         const read = /** @type {number} */ (this.read);
         const bytes = host.poll_read(read, MAX_READ_BYTES);
         if (bytes === null) break;
@@ -202,6 +210,7 @@ class Stream {
  * @param {any} request
  */
 function serve(port, request) {
+  life = request.life ?? life;
   const torrent = torrents.get(request.torrent);
   const file = torrent?.files.find(({ index }) => index === request.file);
   if (!torrent || !file) {
@@ -214,7 +223,7 @@ function serve(port, request) {
   port.postMessage(head);
   if (head.start === head.end) return;
 
-  const stream = new Stream(request.torrent, file.index, head.start, head.end);
+  const stream = new Stream(request, head.start, head.end);
   port.onmessage = async ({ data }) => {
     if (data !== 'pull') {
       stream.close();
@@ -236,7 +245,7 @@ function serve(port, request) {
       port.postMessage({ error: sentence(error) });
     }
   };
-  // Told where the tab or the page let go of it; a stopped service worker has READ_IDLE_MS.
+  // Told where the tab or the page let go of it; a stopped service worker does not tell: ORPHAN_IDLE_MS.
   port.addEventListener('close', () => stream.close());
 }
 

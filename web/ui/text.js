@@ -29,7 +29,7 @@ const en = {
   building: 'Connected. Routes are being built…',
   ready: 'Ready. Routes standing by: {count}.',
   finding: 'Looking for its list of files…',
-  findingFor: '{seconds} s',
+  findingFor: '{seconds} s; given up after about {limit} s.',
   opened: 'Opened. Choose a file.',
   playing: 'Playing.',
   waiting: 'Waiting for verified bytes at this position…',

@@ -75,6 +75,11 @@ export class Viewer {
     }
   }
 
+  /** Whether what it showed broke off. */
+  get isBroken() {
+    return this.media !== null && this.media.error !== null;
+  }
+
   /** Where the player is, as a part of one. */
   get position() {
     const { currentTime = 0, duration = 0 } = this.media ?? {};
