@@ -1,14 +1,15 @@
 //! Bencode as a tree of borrowed values, within bounds.
 //!
-//! The grammar is the crate `bt_bencode`'s. Its own ways to skip or to capture a value recurse as
-//! deep as the input says, so nothing here skips: a tree is built by a visitor that counts levels
-//! and values, and only what that visitor has seen whole is given to [`raw_value`].
+//! The grammar is the crate `bt_bencode`'s, with a reader and a visitor of our own. Its reader of
+//! slices adds a string's length to its place unchecked, and panics on a length near the end of
+//! `usize` (0.8.2); its ways to skip and to capture a value recurse as deep as the input says.
+//! Here lengths are checked, nothing is skipped, and the visitor counts levels and values.
 
 use std::cell::Cell;
 use std::fmt;
 
-use bt_bencode::Deserializer;
-use serde::Deserializer as _;
+use bt_bencode::read::{Read, Ref};
+use bt_bencode::{Deserializer, Error, ErrorKind};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{MAX_PATH_DEPTH, MetainfoError};
@@ -39,30 +40,30 @@ pub(super) struct Dict<'a> {
     was_sorted: bool,
 }
 
-/// Parses the value at the beginning of `bytes`; `whole` says that nothing may follow it.
-pub(super) fn parse(bytes: &[u8], whole: bool) -> Result<Value<'_>, MetainfoError> {
-    let mut input = Deserializer::from_slice(bytes);
-    let values_left = Cell::new(MAX_VALUES);
-    let tree = Tree {
-        levels_left: MAX_NESTING,
-        values_left: &values_left,
-    };
-    let value = tree.deserialize(&mut input).map_err(refusal)?;
-    if whole {
-        input.end().map_err(refusal)?;
-    }
+/// Parses the one value that `bytes` are.
+pub(super) fn parse(bytes: &[u8]) -> Result<Value<'_>, MetainfoError> {
+    let bounds = Bounds::default();
+    let mut input = Deserializer::new(CheckedRead {
+        bytes,
+        at: &bounds.at,
+    });
+    let value = bounds.tree().deserialize(&mut input).map_err(refusal)?;
+    input.end().map_err(refusal)?;
     Ok(value)
 }
 
-/// The bytes of one value of the dictionary that `bytes` begins with. Only for input that
-/// [`parse`] has accepted: see the module's words.
-pub(super) fn raw_value<'a>(
-    bytes: &'a [u8],
-    wanted: &[u8],
-) -> Result<Option<&'a [u8]>, MetainfoError> {
-    Deserializer::from_slice(bytes)
-        .deserialize_map(RawValue { wanted })
-        .map_err(refusal)
+/// Parses a `.torrent` file, and captures the bytes of its info dictionary. What follows the
+/// file's dictionary is no matter: some editors leave a line break.
+pub(super) fn parse_torrent_file(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), MetainfoError> {
+    let bounds = Bounds::default();
+    let mut input = Deserializer::new(CheckedRead {
+        bytes,
+        at: &bounds.at,
+    });
+    let value = bounds.tree().deserialize(&mut input).map_err(refusal)?;
+    let (start, end) = bounds.info.get().ok_or(MetainfoError::Field("info"))?;
+    let info = bytes.get(start..end).ok_or(MetainfoError::Field("info"))?;
+    Ok((value, info))
 }
 
 impl<'a> Value<'a> {
@@ -134,32 +135,60 @@ fn refusal(error: bt_bencode::Error) -> MetainfoError {
     MetainfoError::Bencode(error.to_string())
 }
 
+/// Where the input is being read, and how much more of it there may be.
+struct Bounds {
+    at: Cell<usize>,
+    values_left: Cell<usize>,
+    /// From where to where the value of `info` in the outermost dictionary goes.
+    info: Cell<Option<(usize, usize)>>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let values_left = Cell::new(MAX_VALUES);
+        Self {
+            at: Cell::new(0),
+            values_left,
+            info: Cell::new(None),
+        }
+    }
+}
+
+impl Bounds {
+    fn tree(&self) -> Tree<'_> {
+        Tree {
+            level: 0,
+            bounds: self,
+        }
+    }
+}
+
+/// The seed and the visitor of one value.
 #[derive(Clone, Copy)]
 struct Tree<'b> {
-    levels_left: usize,
-    values_left: &'b Cell<usize>,
+    /// In how many lists and dictionaries it stands.
+    level: usize,
+    bounds: &'b Bounds,
 }
 
 impl Tree<'_> {
     /// The seed of the values one level further in.
     fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
-        match self.levels_left.checked_sub(1) {
-            Some(levels_left) => Ok(Self {
-                levels_left,
-                ..self
-            }),
-            None => Err(E::custom("nested too deeply")),
+        if self.level >= MAX_NESTING {
+            return Err(E::custom("nested too deeply"));
         }
+        Ok(Self {
+            level: self.level + 1,
+            ..self
+        })
     }
 
     fn count<E: serde::de::Error>(self) -> Result<(), E> {
-        match self.values_left.get().checked_sub(1) {
-            Some(left) => {
-                self.values_left.set(left);
-                Ok(())
-            }
-            None => Err(E::custom("too many values")),
-        }
+        let left = self.bounds.values_left.get().checked_sub(1);
+        self.bounds
+            .values_left
+            .set(left.ok_or_else(|| E::custom("too many values"))?);
+        Ok(())
     }
 }
 
@@ -204,7 +233,12 @@ impl<'de> Visitor<'de> for Tree<'_> {
         let inner = self.inner()?;
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<&[u8]>()? {
-            entries.push((key, map.next_value_seed(inner)?));
+            let start = self.bounds.at.get();
+            let value = map.next_value_seed(inner)?;
+            if self.level == 0 && key == b"info" {
+                self.bounds.info.set(Some((start, self.bounds.at.get())));
+            }
+            entries.push((key, value));
         }
         match Dict::new(entries) {
             Some(dict) => Ok(Value::Dict(dict)),
@@ -213,26 +247,75 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 }
 
-struct RawValue<'k> {
-    wanted: &'k [u8],
+/// Reads a slice, and never beyond it. Its place is shared with who asks for spans.
+struct CheckedRead<'a, 'b> {
+    bytes: &'a [u8],
+    at: &'b Cell<usize>,
 }
 
-impl<'de> Visitor<'de> for RawValue<'_> {
-    type Value = Option<&'de [u8]>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a bencoded dictionary")
+impl CheckedRead<'_, '_> {
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, self.at.get())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<&'de [u8]>, A::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<&[u8]>()? {
-            // bt_bencode gives a value that is no byte string as it stands in the input.
-            let raw: &[u8] = map.next_value()?;
-            if key == self.wanted {
-                found = Some(raw);
-            }
+    /// Nothing here asks for a value as it stands in the input.
+    fn not_asked_for<T>(&self) -> Result<T, Error> {
+        Err(self.error(ErrorKind::UnsupportedType))
+    }
+}
+
+impl<'a> Read<'a> for CheckedRead<'a, '_> {
+    fn next(&mut self) -> Option<Result<u8, Error>> {
+        let byte = self.bytes.get(self.at.get())?;
+        self.at.set(self.at.get().saturating_add(1));
+        Some(Ok(*byte))
+    }
+
+    fn peek(&mut self) -> Option<Result<u8, Error>> {
+        self.bytes.get(self.at.get()).map(|byte| Ok(*byte))
+    }
+
+    fn byte_offset(&self) -> usize {
+        self.at.get()
+    }
+
+    fn parse_byte_str<'c>(&'c mut self, _: &'c mut Vec<u8>) -> Result<Ref<'a, 'c, [u8]>, Error> {
+        let mut length = 0usize;
+        loop {
+            let byte = self
+                .next()
+                .ok_or_else(|| self.error(ErrorKind::EofWhileParsingValue))??;
+            let digit = match byte {
+                b':' => break,
+                b'0'..=b'9' => usize::from(byte - b'0'),
+                _ => return Err(self.error(ErrorKind::InvalidByteStrLen)),
+            };
+            let next = length
+                .checked_mul(10)
+                .and_then(|tens| tens.checked_add(digit));
+            length = next.ok_or_else(|| self.error(ErrorKind::InvalidByteStrLen))?;
         }
-        Ok(found)
+        let start = self.at.get();
+        let end = start.checked_add(length);
+        let string = end.and_then(|end| self.bytes.get(start..end));
+        let string = string.ok_or_else(|| self.error(ErrorKind::EofWhileParsingValue))?;
+        self.at.set(start.saturating_add(length));
+        Ok(Ref::Source(string))
+    }
+
+    fn parse_raw_integer<'c>(&'c mut self, _: &'c mut Vec<u8>) -> Result<Ref<'a, 'c, [u8]>, Error> {
+        self.not_asked_for()
+    }
+
+    fn parse_raw_byte_str<'c>(&mut self, _: &'c mut Vec<u8>) -> Result<Ref<'a, 'c, [u8]>, Error> {
+        self.not_asked_for()
+    }
+
+    fn parse_raw_list<'c>(&'c mut self, _: &'c mut Vec<u8>) -> Result<Ref<'a, 'c, [u8]>, Error> {
+        self.not_asked_for()
+    }
+
+    fn parse_raw_dict<'c>(&'c mut self, _: &'c mut Vec<u8>) -> Result<Ref<'a, 'c, [u8]>, Error> {
+        self.not_asked_for()
     }
 }

@@ -58,7 +58,7 @@ fn is_reserved(name: &str) -> bool {
     let is = |device: &&str| stem.eq_ignore_ascii_case(device);
     if ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
         .iter()
-        .any(|device| is(&device))
+        .any(is)
     {
         return true;
     }

@@ -70,7 +70,7 @@ impl Metainfo {
     /// Reads an info dictionary that needs no check: it came from the user, in a `.torrent` file.
     pub(super) fn from_trusted_info(info: Bytes) -> Result<Self, MetainfoError> {
         check_length(&info)?;
-        let tree = bencode::parse(&info, true)?;
+        let tree = bencode::parse(&info)?;
         let dict = tree.as_dict().ok_or(MetainfoError::Field("info"))?;
 
         let piece_length = unsigned(dict, "piece length")?;

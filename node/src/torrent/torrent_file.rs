@@ -27,10 +27,8 @@ impl TorrentFile {
             let (length, limit) = (bytes.len(), MAX_TORRENT_FILE_LEN);
             return Err(MetainfoError::TooLong { length, limit });
         }
-        // Some editors leave a line break at the end: what follows is no matter.
-        let tree = bencode::parse(bytes, false)?;
+        let (tree, info) = bencode::parse_torrent_file(bytes)?;
         let dict = tree.as_dict().ok_or(MetainfoError::Field("info"))?;
-        let info = bencode::raw_value(bytes, b"info")?.ok_or(MetainfoError::Field("info"))?;
         let metainfo = Arc::new(Metainfo::from_trusted_info(Bytes::copy_from_slice(info))?);
         let magnet = magnet(dict, &metainfo);
         let piece_layers = piece_layers(dict, &metainfo)?;

@@ -1,4 +1,11 @@
 //! The torrent layer against libtorrent, against hostile metadata, against broken bits.
 
+pub(crate) mod build;
 mod content;
 mod golden;
+mod hostile;
+mod magnet;
+mod metainfo;
+mod mutations;
+mod names;
+mod verify;
