@@ -1,7 +1,7 @@
 //! Chive's core: an onion router, proxy and content server that does no I/O.
 //!
 //! The core has no clock, no random source, no socket, no task and no `async`. A host (the tab's
-//! [`web`], tokio's [`native`], the simulator) drives one [`node::Node`]: it puts in what the
+//! `web`, tokio's `native`, the simulator) drives one [`node::Node`]: it puts in what the
 //! world did with `handle_input(now, Input)` and takes out what the node wants with
 //! `poll_output() -> Output`.
 

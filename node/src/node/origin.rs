@@ -474,17 +474,16 @@ impl Node {
         let Some(own) = self.circuits.get_mut(&id) else {
             return;
         };
-        match own.streams.get_mut(&stream) {
-            Some(Stream::Open(window)) => match window.note_received() {
+        // Cells of a stream that was closed here are still on their way: they are passed over.
+        if let Some(Stream::Open(window)) = own.streams.get_mut(&stream) {
+            match window.note_received() {
                 Ok(()) => self.emit(Event::StreamData {
                     circuit: id,
                     stream,
                     bytes,
                 }),
                 Err(fault) => self.own_faulty(id, None, &fault.into()),
-            },
-            // A stream that was closed here while its last cells were on their way.
-            _ => {}
+            }
         }
     }
 

@@ -33,6 +33,13 @@ const UNIX_TIME: u64 = 1_700_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeIndex(usize);
 
+impl NodeIndex {
+    /// The node that was added as the `index`th, from zero.
+    pub fn nth(index: usize) -> Self {
+        NodeIndex(index)
+    }
+}
+
 /// How links are, each drawn anew from these ranges.
 #[derive(Clone, Debug)]
 pub struct LinkModel {
@@ -105,6 +112,7 @@ struct Wire {
 struct Simulated {
     node: Node,
     alive: bool,
+    offline: bool,
     router: Option<Arc<Router>>,
     certificate: [u8; 32],
     timer: Instant,
@@ -244,6 +252,7 @@ impl World {
         self.nodes.push(Simulated {
             node: Node::new(config, seed, self.now),
             alive: true,
+            offline: false,
             router,
             certificate,
             timer: Instant::FAR_FUTURE,
@@ -299,6 +308,20 @@ impl World {
         for wire in std::mem::take(&mut self.nodes[node.0].links).into_values() {
             self.schedule(self.now, What::Cut { wire });
         }
+    }
+
+    /// A node's host goes offline: its links end, and nobody reaches it. It keeps its state, as
+    /// a router that is restarted keeps its keys.
+    pub fn pause(&mut self, node: NodeIndex) {
+        for wire in self.nodes[node.0].links.clone().into_values() {
+            self.schedule(self.now, What::Cut { wire });
+        }
+        self.nodes[node.0].offline = true;
+    }
+
+    /// A paused node can be reached again.
+    pub fn resume(&mut self, node: NodeIndex) {
+        self.nodes[node.0].offline = false;
     }
 
     /// Cuts one of the links that stand, chosen by the world's randomness. False if none does.
@@ -554,6 +577,7 @@ impl World {
         };
         let there = self.nodes.iter().position(|other| {
             other.alive
+                && !other.offline
                 && other
                     .router
                     .as_ref()
