@@ -1,0 +1,108 @@
+//! Which addresses a facilitator may reach out to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Whether an address that a stranger named (a tracker, a DHT node, a peer) may be contacted.
+///
+/// A facilitator sits in somebody's home network: nobody outside may make it knock at the router,
+/// the printer or itself. `allow_private` is for tests and closed networks, where the swarm itself
+/// has such addresses.
+pub(super) fn may_contact(address: SocketAddr, allow_private: bool) -> bool {
+    address.port() != 0 && is_unicast(address.ip()) && (allow_private || is_global(address.ip()))
+}
+
+fn is_unicast(ip: IpAddr) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+}
+
+fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_global_v4(ip),
+        IpAddr::V6(ip) => is_global_v6(ip),
+    }
+}
+
+/// The special-purpose blocks of RFC 6890 that no peer on the internet can have.
+fn is_global_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let shared = a == 100 && b & 0xc0 == 64;
+    let protocol_assignments = a == 192 && b == 0 && c == 0;
+    let benchmarking = a == 198 && b & 0xfe == 18;
+    !(a == 0
+        || a >= 224
+        || ip.is_loopback()
+        || ip.is_private()
+        || ip.is_link_local()
+        || ip.is_documentation()
+        || shared
+        || protocol_assignments
+        || benchmarking)
+}
+
+/// Only 2000::/3 is given out; in it lie Teredo and 6to4, which hide an IPv4 address that could
+/// be a private one, and the documentation blocks.
+fn is_global_v6(ip: Ipv6Addr) -> bool {
+    if let Some(v4) = ip.to_ipv4_mapped() {
+        return is_global_v4(v4);
+    }
+    let [a, b, ..] = ip.segments();
+    let tunnels = (a == 0x2001 && b == 0) || a == 0x2002;
+    let documentation = (a == 0x2001 && b == 0xdb8) || a == 0x3fff;
+    a & 0xe000 == 0x2000 && !tunnels && !documentation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_contact;
+
+    fn allowed(address: &str, allow_private: bool) -> bool {
+        may_contact(address.parse().expect("an address"), allow_private)
+    }
+
+    #[test]
+    fn strangers_do_not_send_us_into_the_home() {
+        for address in [
+            "127.0.0.1:80",
+            "10.0.0.1:80",
+            "172.16.3.4:80",
+            "192.168.1.1:80",
+            "169.254.1.1:80",
+            "100.64.0.1:80",
+            "0.1.2.3:80",
+            "192.0.0.8:80",
+            "198.18.0.1:80",
+            "203.0.113.9:80",
+            "240.0.0.1:80",
+            "[::1]:80",
+            "[fe80::1]:80",
+            "[fd00::1]:80",
+            "[fc00::1]:80",
+            "[::ffff:192.168.1.1]:80",
+            "[2002:c0a8:101::1]:80",
+            "[2001:0:1::1]:80",
+            "[2001:db8::1]:80",
+            "[64:ff9b::c0a8:101]:80",
+        ] {
+            assert!(!allowed(address, false), "{address}");
+            assert!(allowed(address, true), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_internet_is_reached_and_nonsense_never() {
+        for address in ["1.2.3.4:6881", "100.128.0.1:1", "[2a00:1450::5]:6881"] {
+            assert!(allowed(address, false), "{address}");
+        }
+        for address in [
+            "1.2.3.4:0",
+            "0.0.0.0:5",
+            "224.0.0.1:5",
+            "255.255.255.255:5",
+            "[::]:5",
+            "[ff02::1]:5",
+        ] {
+            assert!(!allowed(address, true), "{address}");
+        }
+    }
+}
