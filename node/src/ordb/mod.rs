@@ -16,6 +16,9 @@
 mod requester;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use requester::{
     Config, Demand, DropReason, Failure, MAX_WINDOW_CHUNKS, MIN_WINDOW_CHUNKS, Progress, Read,
     ReadError, Requester, RequesterEvent, SourceFailure, SourceId, SourceStats,

@@ -149,6 +149,18 @@ impl Assembly {
         self.held_bytes
     }
 
+    /// Whether several sources gave what was wrong: now one alone is asked for all of it.
+    pub(super) fn is_disputed(&self) -> bool {
+        !self.dispute.is_empty()
+    }
+
+    /// The blocks that are not held.
+    pub(super) fn missing_blocks(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.slots.len())
+            .filter(|slot| !self.is_held(*slot))
+            .map(|slot| self.block(slot))
+    }
+
     pub(super) fn block(&self, slot: usize) -> u32 {
         self.first_block
             .saturating_add(u32::try_from(slot).unwrap_or(u32::MAX))
@@ -269,6 +281,14 @@ impl Assembly {
                 }
             }
         }
+    }
+
+    /// Forgets all that is not verified, and who alone was to give it, but not the dispute. What
+    /// is asked of others must have been cancelled.
+    pub(super) fn start_over(&mut self) {
+        self.solo = None;
+        self.forget(|giver| giver.is_some());
+        self.set_leased(0..self.slots.len(), false);
     }
 
     /// The bytes of all slots in order; empty ones for those that are missing.

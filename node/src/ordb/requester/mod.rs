@@ -270,15 +270,17 @@ impl Requester {
             }
             None if self.failure.is_some() => return Read::Failed,
             None => {
-                read.waiting = true;
-                // Somebody waits: compare the sources soon.
-                self.pump_due = true;
+                if !std::mem::replace(&mut read.waiting, true) {
+                    // What it waits for comes first, and the sources are compared soon.
+                    self.reads.invalidate();
+                    self.pump_due = true;
+                }
                 return Read::Pending;
             }
         };
         let is_padding = read.padding;
         read.position = read.position.saturating_add(bytes.len() as u64);
-        if !is_padding && read.chunk() != chunk {
+        if !is_padding && (read.chunk() != chunk || read.is_done()) {
             self.handle_position_moved(chunk, id);
         }
         Read::Bytes(bytes)
@@ -399,6 +401,10 @@ impl Requester {
             }
         }
         self.release_asks(id, ended);
+        self.give_up_solo(id, |unit, it| {
+            let blocks = scope.blocks();
+            unit.section() == scope.section && blocks.into_iter().any(|at| it.slot_of(at).is_some())
+        });
         self.check_failure();
         self.pump_due = true;
     }
@@ -494,6 +500,27 @@ impl Requester {
         // It gets another chance after its rest, and until then nothing is awaited of it.
         source.stalled = None;
         self.cancel_asks(id, |_, _| true);
+        self.give_up_solo(id, |_, _| true);
+    }
+
+    /// What was asked of this source alone after a dispute, it does not give: another is to.
+    fn give_up_solo(&mut self, id: SourceId, which: impl Fn(Unit, &Assembly) -> bool) {
+        let units: Vec<Unit> = self
+            .assemblies
+            .iter()
+            .filter(|(unit, it)| it.solo == Some(id) && which(**unit, it))
+            .map(|(unit, _)| *unit)
+            .collect();
+        for unit in units {
+            self.cancel_asks(id, |_, ask| ask.unit == unit);
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.leases.retain(|lease| lease.unit != unit);
+            }
+            if let Some(assembly) = self.assemblies.get_mut(&unit) {
+                assembly.start_over();
+            }
+            self.reads.invalidate();
+        }
     }
 
     /// Ends a source's stream without blame.
@@ -571,8 +598,7 @@ impl Requester {
             .filter(|it| it.solo == Some(id))
         {
             // Whoever goes on alone must give all of it, or there could be a dispute again.
-            assembly.solo = None;
-            assembly.forget(|giver| giver.is_some());
+            assembly.start_over();
         }
         self.transmits.retain(|(to, _)| *to != id);
         self.handle_demand_changed();
@@ -642,7 +668,11 @@ impl Requester {
         self.store.set_readers(self.reads.positions());
         let chunk = self.reads.get_mut(id).map_or(0, |read| read.chunk());
         // The zones move with the readers, but in steps: walking them costs.
-        if from / schedule::RUN_CHUNKS != chunk / schedule::RUN_CHUNKS {
+        let ahead = self.read_ahead() / 4 / u64::from(CHUNK_LEN);
+        let step = u32::try_from(ahead)
+            .unwrap_or(u32::MAX)
+            .clamp(1, schedule::RUN_CHUNKS);
+        if from / step != chunk / step {
             self.reads.invalidate();
             self.pump_due = true;
         }

@@ -124,7 +124,7 @@ impl Reads {
         self.reads
             .values()
             .chain(self.ghost.as_ref().map(|(ghost, _)| ghost))
-            .filter(|read| !read.padding)
+            .filter(|read| !read.padding && !read.is_done())
             .map(Reader::chunk)
     }
 

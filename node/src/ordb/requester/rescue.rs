@@ -136,11 +136,11 @@ impl Requester {
         };
         let section = lease.unit.section();
         is_its_length
-            && assembly.dispute.is_empty()
-            && lease.slots.clone().all(|slot| {
-                let block = assembly.block(slot);
-                !source.is_unconfirmed(section, block) && !source.lacks(self.now, section, block)
-            })
+            && !assembly.is_disputed()
+            && lease
+                .slots
+                .clone()
+                .all(|slot| source.can_give(self.now, section, assembly.block(slot)))
     }
 
     /// Asks blocks a second time, the latest first.
@@ -170,7 +170,7 @@ impl Requester {
             let Some(slot) = assembly.slot_of(block) else {
                 continue;
             };
-            if assembly.askers(slot).count() != 1 || !assembly.dispute.is_empty() {
+            if assembly.askers(slot).count() != 1 || assembly.is_disputed() {
                 continue;
             }
             let best = ids

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::super::block_ranges;
 use super::assembly::{Assembly, Unit};
 use super::reads::{Walk, Wanted, advance_cursors};
-use super::source::Lease;
+use super::source::{Lease, Source};
 use super::{Class, Requester, SourceId};
 use crate::torrent::CHUNK_LEN;
 use crate::wire::{BLOCK_LEN, DbQuery, MAX_ASK_BLOCKS, RelayMessage};
@@ -167,7 +167,14 @@ impl Requester {
         if !may_have(assembly, id) {
             return false;
         }
-        if !assembly.dispute.is_empty() {
+        if assembly.is_disputed() {
+            // All of it or nothing.
+            let blocks = assembly.missing_blocks();
+            let mut blocks = blocks.map(|block| source.can_give(self.now, unit.section(), block));
+            if !blocks.all(|can| can) {
+                return false;
+            }
+            drop(blocks);
             assembly.solo = Some(id);
         }
         let mut from = 0;
@@ -175,10 +182,7 @@ impl Requester {
         while let Some(run) = assembly.free_run(from, usize::MAX) {
             // What it was asked for and has not confirmed the end of cannot be asked of it.
             let section = unit.section();
-            let usable = |slot: &usize| {
-                let block = assembly.block(*slot);
-                !source.is_unconfirmed(section, block) && !source.lacks(self.now, section, block)
-            };
+            let usable = |slot: &usize| source.can_give(self.now, section, assembly.block(*slot));
             let Some(start) = run.clone().find(usable) else {
                 from = run.end;
                 continue;
@@ -244,7 +248,11 @@ impl Requester {
         let Some(source) = self.sources.get(&id) else {
             return false;
         };
-        let pieces_a_run = (RUN_CHUNKS / metainfo.chunks_per_piece().max(1)).max(1);
+        let sources = &self.sources;
+        let pieces_a_run = match sources.values().any(Source::lacks_anything) {
+            true => 1,
+            false => (RUN_CHUNKS / metainfo.chunks_per_piece().max(1)).max(1),
+        };
         let mut found = None;
         let mut last = None;
         for _ in 0..MAX_LOOKED_AT {
@@ -254,17 +262,34 @@ impl Requester {
                 last = None;
                 break;
             };
-            if source.lacks_anything() {
-                let section = Unit::Piece(0).section();
-                let chunks = metainfo.piece_chunks(pieces.start);
-                let can = |chunk: u32| !source.lacks(now, section, chunk) && !store.contains(chunk);
-                if !chunks.clone().any(can) {
-                    continue;
+            // Whether a source can give anything of it; mostly nobody has said otherwise.
+            let unit = Unit::Piece(pieces.start);
+            let assembly = assemblies.get(&unit);
+            let can = |source: &Source| {
+                if !source.lacks_anything() {
+                    return true;
                 }
+                let mut chunks = metainfo.piece_chunks(pieces.start);
+                let gives = |chunk| source.can_give(now, unit.section(), chunk);
+                match assembly {
+                    Some(it) if it.is_disputed() => {
+                        chunks.all(|chunk| metainfo.is_padding_chunk(chunk) || gives(chunk))
+                    }
+                    Some(it) => chunks.any(|chunk| {
+                        it.slot_of(chunk).is_some_and(|slot| it.is_free(slot)) && gives(chunk)
+                    }),
+                    None => chunks.any(|chunk| {
+                        !store.contains(chunk) && !metainfo.is_padding_chunk(chunk) && gives(chunk)
+                    }),
+                }
+            };
+            if !can(source) {
+                continue;
             }
             let bytes = pieces.len() as f64 * f64::from(metainfo.piece_length());
             let best = finish
                 .iter_mut()
+                .filter(|it| it.0 == id || sources.get(&it.0).is_some_and(can))
                 .map(|it| (it.1 + bytes / it.2, it))
                 .min_by(|one, other| one.0.total_cmp(&other.0));
             match best {
@@ -385,7 +410,7 @@ impl Requester {
     }
 
     /// How far ahead of each reader is asked: no farther than the store can hold for all.
-    fn read_ahead(&self) -> u64 {
+    pub(super) fn read_ahead(&self) -> u64 {
         let readers = self.reads.iter().count().max(1) as u64;
         self.config
             .read_ahead_bytes
@@ -408,5 +433,5 @@ impl Requester {
 
 /// Whether a source may be given parts of this: after a dispute one alone may.
 pub(super) fn may_have(assembly: &Assembly, source: SourceId) -> bool {
-    assembly.dispute.is_empty() || assembly.solo.is_none_or(|solo| solo == source)
+    !assembly.is_disputed() || assembly.solo.is_none_or(|solo| solo == source)
 }

@@ -162,7 +162,7 @@ impl Source {
 
     /// Whether this block was cancelled and the source has not confirmed it: then it cannot be
     /// asked again, as nobody could tell which of the two an answer answers.
-    pub(super) fn is_unconfirmed(&self, section: Section, block: u32) -> bool {
+    fn is_unconfirmed(&self, section: Section, block: u32) -> bool {
         self.cancelled > 0
             && self
                 .awaited
@@ -177,8 +177,14 @@ impl Source {
             .any(|(of, blocks, until)| *of == section && *until > now && blocks.contains(&block))
     }
 
+    /// Whether it can be asked for this block, for all that is known.
+    pub(super) fn can_give(&self, now: Instant, section: Section, block: u32) -> bool {
+        !self.lacks(now, section, block) && !self.is_unconfirmed(section, block)
+    }
+
+    /// Whether there is anything that it cannot be asked for now.
     pub(super) fn lacks_anything(&self) -> bool {
-        !self.lacks.is_empty()
+        !self.lacks.is_empty() || self.cancelled > 0
     }
 
     /// It cannot give these blocks for now.

@@ -99,6 +99,27 @@ impl Requester {
         held.saturating_add(partial)
     }
 
+    /// All that is going on, for a failed test's output.
+    #[cfg(test)]
+    pub(in crate::ordb) fn describe(&self) -> String {
+        let mut text = format!("reserved {}\n", self.reserved);
+        for (unit, it) in &self.assemblies {
+            text += &format!(
+                "{unit:?}: {} missing of {}, {} free, solo {:?}, disputed {}\n",
+                it.missing(),
+                it.len(),
+                it.free(),
+                it.solo,
+                it.dispute.len()
+            );
+        }
+        for (id, source) in &self.sources {
+            let leases: Vec<_> = source.leases.iter().collect();
+            text += &format!("{id:?}: {:?} leases {leases:?}\n", source.state);
+        }
+        text + &format!("{:?}", self.reads)
+    }
+
     fn state_of(&self, source: &Source) -> &'static str {
         match source.state {
             SourceState::AwaitConnected { .. } => "searching",

@@ -28,7 +28,7 @@ impl Requester {
             return;
         };
         assembly.remove_asker(slot, id);
-        let is_alone = assembly.dispute.is_empty() || assembly.solo == Some(id);
+        let is_alone = !assembly.is_disputed() || assembly.solo == Some(id);
         if !is_alone || assembly.is_held(slot) {
             self.wasted = self.wasted.saturating_add(length);
             return;
@@ -92,6 +92,7 @@ impl Requester {
                 let metainfo = Arc::new(metainfo);
                 let liars = assembly.liars();
                 let length = metainfo.info().len() as u64;
+                self.take_assembly(unit);
                 let units: Vec<Unit> = self.assemblies.keys().copied().collect();
                 for unit in units {
                     self.drop_assembly(unit);
@@ -140,7 +141,7 @@ impl Requester {
             return self.handle_wrong(unit, DropReason::WrongPieceLayers);
         }
         let liars = assembly.liars();
-        self.drop_assembly(unit);
+        self.take_assembly(unit);
         self.blame(&liars, DropReason::WrongPieceLayers);
         // Pieces that were whole already have waited for this.
         let units: Vec<Unit> = self.assemblies.keys().copied().collect();

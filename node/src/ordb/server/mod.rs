@@ -324,20 +324,15 @@ impl Server {
         can_send: impl Fn(u64) -> bool,
         body: &mut RelayBody,
     ) -> Option<StreamKey> {
-        for _ in 0..self.turns.len() {
+        // Once around, and once more for the one whose turn ends now.
+        for _ in 0..=self.turns.len() {
             let circuit_id = *self.turns.front()?;
-            if !self.circuits.contains_key(&circuit_id) {
-                self.turns.pop_front();
-                continue;
-            }
             if self.sent_in_turn >= TURN_CELLS || !can_send(circuit_id) {
                 self.next_turn();
-                // Its own turn may come again at once if it is alone.
-                if self.turns.front() != Some(&circuit_id) || !can_send(circuit_id) {
-                    continue;
-                }
+                continue;
             }
             let Some(circuit) = self.circuits.get_mut(&circuit_id) else {
+                self.turns.pop_front();
                 continue;
             };
             match circuit.write_next(body) {
