@@ -134,7 +134,7 @@ async function open(source) {
     if (own.signal.aborted) return;
     show('home');
     say('');
-    explain(error);
+    explain(source instanceof File && !('final' in /** @type {any} */ (error)) ? wrongFile(source, error) : error);
   }
 }
 
@@ -174,7 +174,7 @@ function goHome() {
   sayReady();
 }
 
-/** @param {any} error with the node's `tried` and `reason` where it has them */
+/** @param {any} error with the node's `tried`, `reason` and `final` where it has them */
 function explain(error) {
   /** @type {Tried | undefined} */
   const tried = error.tried;
@@ -185,8 +185,15 @@ function explain(error) {
   }
   const advice = ADVICE[error.reason] ?? (tried ? 'adviceNotFound' : null);
   if (advice) lines.push(t(advice));
-  fail(lines.join(' '), retryButton());
+  // What is wrong in itself does not come right by trying again.
+  const hopeless = chive !== null && error.final !== false;
+  fail(lines.join(' '), ...(hopeless ? [] : [retryButton()]));
   if (error === torrent?.error) passing = 'torrent';
+}
+
+/** @param {File} file @param {any} error */
+function wrongFile({ name }, { message }) {
+  return new Error(t('errorTorrentFile', { name: plain(name), message: endSentence(message) }));
 }
 
 function retryButton() {

@@ -373,7 +373,8 @@ export class Torrent extends EventTarget {
     } else if (type === 'progress') {
       this.error = null;
     } else if (type === 'failed') {
-      this.error = Object.assign(new Error(detail.message), { tried: detail.tried, reason: detail.reason });
+      const { message, tried, reason, final = false } = detail;
+      this.error = Object.assign(new Error(message), { tried, reason, final });
       this.#reject(this.error);
     }
   }

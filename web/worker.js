@@ -56,17 +56,20 @@ const tell = (message, transfer = []) => self.postMessage(message, { transfer })
 /** @type {Record<string, (args: any) => unknown>} */
 const calls = {
   async start(settings) {
-    // @ts-ignore: the build lays it beside this file
-    const module = await import('./chive_node.js').catch((error) => {
+    const [module, wasm] = await load().catch((error) => {
       throw new Error(`The onion router could not be loaded (${sentence(error)}). Check the connection and reload.`);
     });
     try {
-      await module.default();
+      await module.default({ module_or_path: wasm });
     } catch (error) {
       throw new Error(`This browser could not start the onion router: ${sentence(error)}.`);
     }
     const seed = crypto.getRandomValues(new Uint8Array(32));
-    host = new module.Host(settings, seed, onEvent);
+    try {
+      host = new module.Host(settings, seed, onEvent);
+    } catch (error) {
+      throw new Error(`The onion router did not start: ${sentence(error)}.`);
+    }
     setInterval(tick, STATUS_INTERVAL_MS);
     changed = true;
     tick();
@@ -247,6 +250,18 @@ function serve(port, request) {
   };
   // Told where the tab or the page let go of it; a stopped service worker does not tell: ORPHAN_IDLE_MS.
   port.addEventListener('close', () => stream.close());
+}
+
+/** The node and its glue, both fetched at once. @returns {Promise<[any, Response]>} */
+async function load() {
+  return Promise.all([
+    // @ts-ignore: the build lays it beside this file
+    import('./chive_node.js'),
+    fetch(new URL('./chive_node_bg.wasm', import.meta.url)).then((answer) => {
+      if (answer.ok) return answer;
+      throw new Error(`its server says ${answer.status}`);
+    }),
+  ]);
 }
 
 /** @param {unknown} error */

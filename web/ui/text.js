@@ -82,7 +82,8 @@ const en = {
   // What went wrong, and what to do
   errorEmpty: 'Paste a magnet link or an infohash first, or choose a .torrent file.',
   errorNotTorrent: '“{name}” is not a .torrent file. Choose one that ends in .torrent, or paste its magnet link.',
-  errorBridge: 'The bridge does not answer: {message} Chive keeps trying, and goes on by itself once the bridge is back.',
+  errorTorrentFile: '“{name}” cannot be opened: {message}',
+  errorBridge: 'No connection: {message} Chive keeps trying and goes on by itself; if it lasts, open Chive from another bridge.',
   errorTried: 'Searched for {seconds} s: {nodes} DHT nodes, {trackers} trackers, {peers} peers.',
   adviceNotFound: 'It may be that nobody shares it any longer. Check the link, try one that names trackers, or try again later.',
   adviceGone: 'What is verified already still plays. Try again later, when someone shares it again.',
