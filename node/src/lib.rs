@@ -11,10 +11,13 @@ pub mod ids;
 pub mod link;
 pub mod node;
 pub mod ordb;
+pub mod sensitive;
 pub mod store;
 pub mod time;
 pub mod torrent;
 pub mod wire;
 
+#[cfg(feature = "native")]
+pub mod native;
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub mod web;

@@ -1,0 +1,88 @@
+//! Ports that strangers connect to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tracing::{debug, warn};
+
+use crate::sensitive::Sensitive;
+
+use super::failure::Failure;
+use super::process::Stop;
+
+/// Connections that the system holds for us until we take them.
+const BACKLOG: u32 = 1024;
+
+/// How long nothing is accepted after the system said that it has no room.
+const REST: Duration = Duration::from_millis(100);
+
+/// Listens on `address`; `what` is the port's name in the sentence if that fails.
+pub fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
+    let bound = || -> io::Result<TcpListener> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restarted server need not wait for its predecessor's connections to time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|error| {
+        Failure::new(match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("cannot listen on {address} for the {what}: another program listens there")
+            }
+            io::ErrorKind::PermissionDenied => format!(
+                "cannot listen on {address} for the {what}: this user may not (ports below 1024 \
+                 need CAP_NET_BIND_SERVICE)"
+            ),
+            io::ErrorKind::AddrNotAvailable => format!(
+                "cannot listen on {address} for the {what}: this machine has no such address"
+            ),
+            _ => format!("cannot listen on {address} for the {what}: {error}"),
+        })
+    })
+}
+
+/// Takes connections until `stop` says so, and gives each to `serve`, which must not wait.
+pub async fn accept(
+    listener: TcpListener,
+    mut stop: Stop,
+    mut serve: impl FnMut(TcpStream, SocketAddr),
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.wait() => return,
+        };
+        match accepted {
+            Ok((tcp, peer)) => serve(tcp, peer),
+            Err(error) if is_the_peers(&error) => {
+                debug!(%error, "a connection was gone before it was taken");
+            }
+            Err(error) => {
+                // Out of files or memory: those who wait are served when others have left.
+                warn!(%error, at = %Sensitive(local(&listener)), "cannot take a connection");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn local(listener: &TcpListener) -> String {
+    listener
+        .local_addr()
+        .map_or_else(|_| "?".to_owned(), |address| address.to_string())
+}
