@@ -1,0 +1,68 @@
+//! Puts the built page (`web/dist`) into the binary, each file plain and gzipped where that is
+//! smaller, and the Content-Security-Policy of `web/csp.txt`.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let web = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../web");
+    let dist = web.join("dist");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    println!("cargo::rerun-if-changed=build.rs");
+    // A path that does not exist would make this run each time.
+    let watched = if dist.exists() { &dist } else { &web };
+    println!("cargo::rerun-if-changed={}", watched.display());
+
+    let policy = web.join("csp.txt");
+    println!("cargo::rerun-if-changed={}", policy.display());
+    let policy = fs::read_to_string(policy)?;
+
+    let mut files = Vec::new();
+    if dist.is_dir() {
+        collect(&dist, &mut files)?;
+        files.sort();
+    }
+    let mut code = String::new();
+    writeln!(code, "const POLICY: &str = {:?};", policy.trim())?;
+    writeln!(code, "const FILES: &[Embedded] = &[")?;
+    for (number, path) in files.iter().enumerate() {
+        let name = path
+            .strip_prefix(&dist)?
+            .to_str()
+            .ok_or("a file name that is not UTF-8")?;
+        let plain = fs::read(path)?;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&plain)?;
+        let gzipped = encoder.finish()?;
+        write!(
+            code,
+            "    Embedded {{ name: {name:?}, plain: include_bytes!({:?}), gzipped: ",
+            fs::canonicalize(path)?
+        )?;
+        if gzipped.len() < plain.len() {
+            let file = out.join(format!("{number}.gz"));
+            fs::write(&file, gzipped)?;
+            writeln!(code, "Some(include_bytes!({file:?})) }},")?;
+        } else {
+            writeln!(code, "None }},")?;
+        }
+    }
+    writeln!(code, "];")?;
+    fs::write(out.join("page.rs"), code)?;
+    Ok(())
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

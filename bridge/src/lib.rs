@@ -1,0 +1,291 @@
+//! Chive's bridge as a library: the binary is [`start`] with the options of its command line.
+
+mod metrics;
+pub mod options;
+mod page;
+mod server;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chive_node::ids::OnionKey;
+use chive_node::link::Identity;
+use chive_node::native::keys::DataDir;
+use chive_node::native::limits::{ConnectionLimits, Gate};
+use chive_node::native::process::{Stop, Stopper};
+use chive_node::native::{Clock, Driver, DriverOptions, Failure, Tls, clock, http, listen, random};
+use chive_node::node::bridge_line::to_base64url;
+use chive_node::node::{BridgeLine, Config, Event, Limits, Node};
+use chive_node::torrent::Magnet;
+use chive_node::wire::Roles;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tracing::{debug, info};
+
+pub use options::Options;
+
+use page::Page;
+use server::{Bridges, Server};
+
+/// What a bridge that listens is known by; `--print-ready` prints it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// The page.
+    pub http: String,
+    /// The line by which tabs name this bridge.
+    pub websocket: String,
+    /// The OR port.
+    pub or: SocketAddr,
+    /// The line by which facilitators name this bridge.
+    pub bridge_line: String,
+    /// Tor's fingerprint, hex.
+    pub fingerprint: String,
+    /// The Ed25519 identity, base64url.
+    pub ed25519: String,
+    /// The ntor onion key, base64url.
+    pub ntor: String,
+    /// Where metrics are served for others, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// This process.
+    pub pid: u32,
+}
+
+/// A bridge that runs.
+#[derive(Debug)]
+pub struct Bridge {
+    /// What it is known by.
+    pub ready: Ready,
+    driver: Driver,
+    stopper: Stopper,
+    _data: DataDir,
+    patience: Duration,
+}
+
+impl Bridge {
+    /// Takes no connections any longer, lets links finish what is queued for the time that the
+    /// options give, and closes them.
+    pub async fn stop(self) {
+        self.stopper.stop();
+        self.driver.stop(self.patience).await;
+    }
+
+    /// The running node.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+/// Starts a bridge on the runtime that this is called in.
+pub async fn start(options: Options) -> Result<Bridge, Failure> {
+    let sample = options.sample_magnet.as_deref().map(sample).transpose()?;
+    let page = match &options.web_dir {
+        Some(folder) => Page::from_folder(folder)?,
+        None => Page::embedded(),
+    };
+    let other_bridges = options.other_bridge.iter().map(|line| websocket_line(line));
+    let other_bridges = other_bridges.collect::<Result<Vec<_>, _>>()?;
+    if let Some(url) = &options.public_url {
+        check_public_url(url)?;
+    }
+    let data = DataDir::open(&options.data_dir())?;
+    let identity = data.identity()?;
+    let system = |error| Failure::new(format!("the system gives no keys for TLS: {error}"));
+    let tls = Tls::generate().map_err(system)?;
+
+    // All ports before anything else happens: who finds one taken has disturbed nobody.
+    let http = bind_all(&options.http, "page")?;
+    let or = bind_all(&options.or, "OR port")?;
+    let metrics = options
+        .metrics
+        .map(|address| listen::bind(address, "metrics"))
+        .transpose()?;
+    let (http_at, or_at) = (local(&http)?, local(&or)?);
+    let metrics_at = metrics
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    let addresses = if options.or_address.is_empty() {
+        or_at.clone()
+    } else {
+        options.or_address.clone()
+    };
+
+    let mut limits = Limits::default();
+    limits.links = options.max_connections.unwrap_or(4096);
+    limits.circuits_per_link = options
+        .max_circuits_per_link
+        .unwrap_or(limits.circuits_per_link);
+    limits.registered = options.max_routers.unwrap_or(limits.registered);
+    if let Some(mib) = options.max_queued_mib {
+        limits.queued_bytes = mib.saturating_mul(1 << 20);
+    }
+    let gate = Gate::new(ConnectionLimits {
+        in_all: limits.links,
+        per_address: options.max_connections_per_address.unwrap_or(256),
+        per_second: options.max_new_connections_per_second.unwrap_or(32),
+    });
+    let config = Config {
+        identity: Some(identity.clone()),
+        tls_certificate_sha256: Some(tls.certificate_sha256()),
+        roles: Roles::BRIDGE.with(Roles::ROUTER),
+        addresses: addresses.clone(),
+        bridges: Vec::new(),
+        hops: 3,
+        asks: false,
+        allow_private: options.allow_private.unwrap_or(false),
+        unix_time: clock::unix_seconds(),
+        limits,
+    };
+    let seed = random::seed().map_err(system)?;
+    let clock = Clock::start();
+    let node = Node::new(config, seed, clock.now());
+    let driver = Driver::start(node, clock, DriverOptions::new(tls), |event| match event {
+        Event::Circuits => {}
+        event => debug!(?event, "nothing for a bridge to do"),
+    });
+
+    let (stopper, stop) = Stop::pair();
+    let ready = ready(
+        &options,
+        &identity,
+        (&http_at, &or_at, &addresses),
+        metrics_at,
+    );
+    let bridges = Bridges {
+        ed25519: identity.ids().ed25519,
+        onion: identity.onion_key(),
+        public_url: options.public_url.clone(),
+        others: other_bridges,
+    };
+    let server = Arc::new(Server::new(
+        &options,
+        page,
+        bridges,
+        sample,
+        gate,
+        driver.clone(),
+    ));
+    for listener in http {
+        tokio::spawn(server.clone().serve_http(listener, stop.clone()));
+    }
+    for listener in or {
+        tokio::spawn(server.clone().serve_or(listener, stop.clone()));
+    }
+    if let Some(listener) = metrics {
+        let render = move || {
+            let server = server.clone();
+            async move { server.metrics().await }
+        };
+        tokio::spawn(http::serve_metrics(listener, stop, render));
+    }
+    info!(fingerprint = %identity.ids().rsa, "the bridge listens");
+    let patience = Duration::from_secs(options.stop_seconds.unwrap_or(3));
+    Ok(Bridge {
+        ready,
+        driver,
+        stopper,
+        _data: data,
+        patience,
+    })
+}
+
+fn bind_all(addresses: &[SocketAddr], what: &str) -> Result<Vec<TcpListener>, Failure> {
+    addresses
+        .iter()
+        .map(|address| listen::bind(*address, what))
+        .collect()
+}
+
+fn local(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses: Result<Vec<_>, _> = listeners.iter().map(TcpListener::local_addr).collect();
+    addresses.map_err(|error| Failure::new(format!("cannot tell where this listens: {error}")))
+}
+
+fn ready(
+    options: &Options,
+    identity: &Identity,
+    (http, or, addresses): (&[SocketAddr], &[SocketAddr], &[SocketAddr]),
+    metrics: Option<SocketAddr>,
+) -> Ready {
+    // `start` bound at least one of each.
+    let first = |addresses: &[SocketAddr]| {
+        addresses
+            .first()
+            .map_or(SocketAddr::from(([0; 4], 0)), |address| reachable(*address))
+    };
+    let ids = identity.ids();
+    let url = options
+        .public_url
+        .clone()
+        .unwrap_or_else(|| format!("ws://{}/link", first(http)));
+    Ready {
+        http: format!("http://{}/", first(http)),
+        websocket: tab_line(url, identity).to_string(),
+        or: first(or),
+        bridge_line: BridgeLine::Tls {
+            address: first(addresses),
+            rsa: ids.rsa,
+            ed25519: ids.ed25519,
+        }
+        .to_string(),
+        fingerprint: ids.rsa.to_string(),
+        ed25519: to_base64url(&ids.ed25519.0),
+        ntor: to_base64url(&identity.onion_key().0),
+        metrics,
+        pid: std::process::id(),
+    }
+}
+
+fn tab_line(url: String, identity: &Identity) -> BridgeLine {
+    let OnionKey(onion) = identity.onion_key();
+    BridgeLine::WebSocket {
+        url,
+        ed25519: identity.ids().ed25519,
+        onion: OnionKey(onion),
+    }
+}
+
+/// An address to dial for one that is listened on: "all addresses" are reached at this machine's.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// `/sample.json`.
+fn sample(magnet: &str) -> Result<serde_json::Value, Failure> {
+    let parsed: Magnet = magnet
+        .parse()
+        .map_err(|error| Failure::new(format!("--sample-magnet is not a magnet link: {error}")))?;
+    let name = parsed.name.clone().unwrap_or_else(|| "sample".to_owned());
+    Ok(serde_json::json!({ "magnet": magnet, "name": name }))
+}
+
+fn websocket_line(line: &str) -> Result<String, Failure> {
+    match line.parse() {
+        Ok(line @ BridgeLine::WebSocket { .. }) => Ok(line.to_string()),
+        Ok(BridgeLine::Tls { .. }) => Err(Failure::new(
+            "--other-bridge takes the line that a bridge prints for tabs (ws://… or wss://…)",
+        )),
+        Err(error) => Err(Failure::new(format!("--other-bridge {line:?}: {error}"))),
+    }
+}
+
+fn check_public_url(url: &str) -> Result<(), Failure> {
+    let rest = url
+        .strip_prefix("wss://")
+        .or_else(|| url.strip_prefix("ws://"));
+    let good = rest.is_some_and(|rest| {
+        !rest.starts_with('/') && !rest.is_empty() && !rest.contains(['#', '?', ' ', '@'])
+    });
+    if good {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "--public-url {url:?} is not a WebSocket's address such as wss://bridge.example/link"
+    )))
+}
