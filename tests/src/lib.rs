@@ -1,4 +1,5 @@
 //! What the tests, the demo and the benchmarks share.
 
+pub mod raw;
 pub mod sim;
 pub mod torrents;

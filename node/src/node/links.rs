@@ -320,7 +320,6 @@ impl Node {
             }
             // tor-spec: a circuit id in use is a protocol violation.
             (Command::CREATE2 | Command::CREATE_FAST | Command::CREATE, Some(owner)) => {
-                self.send_destroy(id, circ, DestroyReason::PROTOCOL);
                 self.end_circuit(owner, DestroyReason::PROTOCOL);
             }
             (Command::CREATED2 | Command::CREATED_FAST, Some(Owner::Own(own))) => {

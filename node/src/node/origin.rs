@@ -410,7 +410,8 @@ impl Node {
                     self.own_faulty(id, Some(hop), &fault.into());
                 }
             }
-            (RelayMessage::Data(data), Some(stream)) => {
+            // Only the host opens streams of bytes; elsewhere DATA was not asked for.
+            (RelayMessage::Data(data), Some(stream)) if own.purpose == Purpose::Host => {
                 let data = Bytes::copy_from_slice(data);
                 self.own_counted(id, &tag);
                 self.own_data(id, stream, data);
