@@ -12,7 +12,6 @@ import { Viewer } from './ui/viewer.js';
 
 /** @typedef {import('./chive.js').Torrent} Torrent */
 /** @typedef {import('./chive.js').TorrentFile} TorrentFile */
-/** @typedef {import('./chive.js').Tried} Tried */
 
 const REFRESH_MS = 500;
 
@@ -21,8 +20,7 @@ const ADVICE = {
   'not-found': 'adviceNotFound',
   gone: 'adviceGone',
   'too-large': 'adviceTooLarge',
-  exhausted: 'adviceExhausted',
-  busy: 'adviceBusy',
+  unavailable: 'adviceUnavailable',
 };
 
 fillPage();
@@ -174,20 +172,13 @@ function goHome() {
   sayReady();
 }
 
-/** @param {any} error with the node's `tried`, `reason` and `final` where it has them */
+/** @param {any} error with the node's `reason` and `final` where it has them */
 function explain(error) {
-  /** @type {Tried | undefined} */
-  const tried = error.tried;
-  const lines = [error.message];
-  if (tried) {
-    const { seconds, dht_nodes: nodes, trackers, peers } = tried;
-    lines.push(t('errorTried', { seconds, nodes, trackers, peers }));
-  }
-  const advice = ADVICE[error.reason] ?? (tried ? 'adviceNotFound' : null);
-  if (advice) lines.push(t(advice));
+  const advice = ADVICE[error.reason];
+  const text = endSentence(error.message) + (advice ? ` ${t(advice)}` : '');
   // What is wrong in itself does not come right by trying again.
   const hopeless = chive !== null && error.final !== false;
-  fail(lines.join(' '), ...(hopeless ? [] : [retryButton()]));
+  fail(text, ...(hopeless ? [] : [retryButton()]));
   if (error === torrent?.error) passing = 'torrent';
 }
 

@@ -42,14 +42,6 @@ import { typeOf } from './types.js';
  */
 
 /**
- * @typedef {object} Tried what was done to find a torrent that was not found
- * @property {number} seconds
- * @property {number} dht_nodes
- * @property {number} trackers
- * @property {number} peers
- */
-
-/**
  * @typedef {object} Hop
  * @property {'bridge' | 'middle' | 'ordb'} role
  * @property {string} fingerprint
@@ -99,8 +91,9 @@ const instances = new Map();
  * a torrent are dispatched on the {@link Torrent} too:
  * - `progress` `{torrent, verified_bytes, rate_bytes_per_second}`
  * - `metadata` `{torrent, name, infohash, total_bytes}`
- * - `failed` `{torrent?, message, final?, reason?, tried?}`; it goes on if somebody comes who has
- *   it, unless it is `final`. Without a torrent the node itself has stopped.
+ * - `failed` `{torrent?, message, reason?, final?}`, the reason in a word: `not-found`, `gone`,
+ *   `too-large`, `unavailable`, `unusable`. It goes on if somebody comes who has it, unless it is
+ *   `final`. Without a torrent the node itself has stopped.
  * - `source-dropped` `{torrent, router, message}`: a router sent wrong bytes
  * - `bridge` `{url, state: 'connecting' | 'connected' | 'failed', message?}`
  * - `circuits` `{}`: routes were opened or lost; `status()` has them
@@ -373,8 +366,8 @@ export class Torrent extends EventTarget {
     } else if (type === 'progress') {
       this.error = null;
     } else if (type === 'failed') {
-      const { message, tried, reason, final = false } = detail;
-      this.error = Object.assign(new Error(message), { tried, reason, final });
+      const { message, reason, final = false } = detail;
+      this.error = Object.assign(new Error(message), { reason, final });
       this.#reject(this.error);
     }
   }

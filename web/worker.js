@@ -57,18 +57,18 @@ const tell = (message, transfer = []) => self.postMessage(message, { transfer })
 const calls = {
   async start(settings) {
     const [module, wasm] = await load().catch((error) => {
-      throw new Error(`The onion router could not be loaded (${sentence(error)}). Check the connection and reload.`);
+      throw new Error(`The onion router could not be loaded (${clause(error)}). Check the connection and reload.`);
     });
     try {
       await module.default({ module_or_path: wasm });
     } catch (error) {
-      throw new Error(`This browser could not start the onion router: ${sentence(error)}.`);
+      throw new Error(`This browser could not start the onion router: ${clause(error)}.`);
     }
     const seed = crypto.getRandomValues(new Uint8Array(32));
     try {
       host = new module.Host(settings, seed, onEvent);
     } catch (error) {
-      throw new Error(`The onion router did not start: ${sentence(error)}.`);
+      throw new Error(`The onion router did not start: ${clause(error)}.`);
     }
     setInterval(tick, STATUS_INTERVAL_MS);
     changed = true;
@@ -267,4 +267,9 @@ async function load() {
 /** @param {unknown} error */
 function sentence(error) {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** @param {unknown} error */
+function clause(error) {
+  return sentence(error).replace(/\.$/, '');
 }

@@ -15,7 +15,6 @@ const en = {
   sample: 'Try a sample',
   drop: 'Drop the .torrent file to open it',
   home: 'Chive, start page',
-  noscript: 'Chive needs JavaScript: the onion router runs in this tab.',
 
   // The bridge
   bridgeStarting: 'Starting',
@@ -84,12 +83,10 @@ const en = {
   errorNotTorrent: '“{name}” is not a .torrent file. Choose one that ends in .torrent, or paste its magnet link.',
   errorTorrentFile: '“{name}” cannot be opened: {message}',
   errorBridge: 'No connection: {message} Chive keeps trying and goes on by itself; if it lasts, open Chive from another bridge.',
-  errorTried: 'Searched for {seconds} s: {nodes} DHT nodes, {trackers} trackers, {peers} peers.',
   adviceNotFound: 'It may be that nobody shares it any longer. Check the link, try one that names trackers, or try again later.',
   adviceGone: 'What is verified already still plays. Try again later, when someone shares it again.',
   adviceTooLarge: 'Open a smaller torrent, or start Chive with a higher limit.',
-  adviceExhausted: 'Close other tabs, or save the files instead of keeping them here, and try again.',
-  adviceBusy: 'The routers are at their limit. Try again in a minute.',
+  adviceUnavailable: 'Try again in a few minutes.',
   errorPlay: 'This browser cannot play this format ({type}). Save the file and open it with another player.',
   errorPicture: 'The sound plays, but this browser cannot decode the picture. Save the file and open it with another player.',
   errorImage: 'This browser cannot show this picture. Save it and open it with another program.',

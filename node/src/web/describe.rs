@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::ids::TorrentId;
 use crate::node::{BridgeLine, BridgeState, Event, Node};
+use crate::ordb::Failure;
 use crate::torrent::Metainfo;
 
 /// An event as the page gets it; nothing for those that are the host's own.
@@ -29,6 +30,7 @@ pub(super) fn event(node: &Node, event: &Event) -> Option<Value> {
             "type": "failed",
             "torrent": torrent.0,
             "message": failure.to_string(),
+            "reason": reason(failure),
             "final": failure.is_final(),
         }),
         Event::SourceDropped {
@@ -172,6 +174,19 @@ fn described(metainfo: &Metainfo) -> Value {
         "files": files,
         "total_bytes": metainfo.layout().total_length(),
     })
+}
+
+/// Why a torrent cannot be had, in a word: the page's advice hangs on it.
+fn reason(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::NotFound { .. } => "not-found",
+        Failure::Gone { .. } => "gone",
+        Failure::MetadataTooLarge { .. }
+        | Failure::PieceTooLarge { .. }
+        | Failure::TooLargeForSources { .. } => "too-large",
+        Failure::NoPieceLayers => "unavailable",
+        Failure::Metadata(_) | Failure::Contradiction => "unusable",
+    }
 }
 
 fn bridge_url(line: &BridgeLine) -> String {
