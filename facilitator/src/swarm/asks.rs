@@ -10,9 +10,15 @@ pub(super) const MAX_RUNS: usize = 256;
 /// is full is refused as BUSY.
 pub(super) const MAX_CHUNKS_ASKED: usize = 1 << 16;
 
-/// A run of this many pieces, asked in one go or one after another, earns one piece of read-ahead:
-/// at most an eighth of what is fetched was not asked for.
-const PIECES_PER_READ_AHEAD: u32 = 8;
+/// Who has read on through so many pieces and chunks (8 MiB) is one who reads on, and not one of
+/// several sources that are given runs in turns. At most an eighth of what is fetched for it was
+/// not asked for.
+const READING_PIECES: u32 = 8;
+const READING_CHUNKS: u32 = 512;
+/// Then one piece is fetched ahead for so many that were read.
+const PIECES_PER_READ_AHEAD: u32 = 16;
+/// The most that is fetched before it is asked for: 2 MiB, or one piece.
+const MAX_READ_AHEAD_CHUNKS: u32 = 128;
 
 /// Disjoint runs of chunks, in the order in which they were asked.
 #[derive(Debug, Default)]
@@ -135,8 +141,11 @@ impl Asks {
         };
         let first = reading.end.div_ceil(chunks_per_piece);
         let read = first.saturating_sub(reading.start.div_ceil(chunks_per_piece));
-        let limit = (MAX_READ_AHEAD_CHUNKS / chunks_per_piece).max(1);
-        first..first.saturating_add((read / PIECES_PER_READ_AHEAD).min(limit))
+        if read < READING_PIECES || reading.end - reading.start < READING_CHUNKS {
+            return first..first;
+        }
+        let most = (MAX_READ_AHEAD_CHUNKS / chunks_per_piece).max(1);
+        first..first.saturating_add((read / PIECES_PER_READ_AHEAD).clamp(1, most))
     }
 
     fn recount(&mut self) {
@@ -147,9 +156,6 @@ impl Asks {
             .sum();
     }
 }
-
-/// The most that is fetched before it is asked for: 2 MiB, or one piece.
-const MAX_READ_AHEAD_CHUNKS: u32 = 128;
 
 /// What of `all` is not in `taken`: nothing, one part or two.
 fn subtract(all: Range<u32>, taken: Range<u32>) -> impl Iterator<Item = Range<u32>> {
@@ -231,18 +237,23 @@ mod tests {
     #[test]
     fn reading_on_earns_a_little_read_ahead() {
         let mut asks = Asks::default();
-        // 4 chunks a piece; four pieces are a stripe of several sources, not a reader.
-        asks.add(0..16).expect("room");
+        // 4 chunks a piece. Runs here and there are those of one of several sources.
+        for start in (0..4096).step_by(64) {
+            asks.add(start..start + 32).expect("room");
+            assert!(asks.read_ahead(4).is_empty());
+        }
+        // Somebody who reads on earns some.
+        asks.add(8192..8192 + 496).expect("room");
         assert!(asks.read_ahead(4).is_empty());
-        asks.add(64..80).expect("room");
-        assert!(asks.read_ahead(4).is_empty());
-        // Somebody who reads on earns an eighth.
-        asks.add(80..96).expect("room");
-        assert_eq!(asks.read_ahead(4), 24..25);
-        for start in (96..4096).step_by(16) {
+        asks.add(8192 + 496..8192 + 512).expect("room");
+        assert_eq!(asks.read_ahead(4), 2176..2184);
+        for start in (8192 + 512..16384).step_by(16) {
             asks.add(start..start + 16).expect("room");
         }
-        assert_eq!(asks.read_ahead(4), 1024..1056);
+        assert_eq!(asks.read_ahead(4), 4096..4128);
+        // Pieces of 4 MiB: only after eight of them.
+        assert!(asks.read_ahead(2048).is_empty());
+        assert_eq!(asks.read_ahead(1024), 16..17);
         // A seek begins anew.
         asks.add(0..4).expect("room");
         assert!(asks.read_ahead(4).is_empty());

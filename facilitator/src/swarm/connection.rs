@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use chive_node::torrent::{Infohash, Verifier};
 use librqbit_core::hash_id::Id20;
 use librqbit_peer_protocol::extended::handshake::ExtendedHandshake;
 use librqbit_peer_protocol::extended::ut_metadata::UtMetadata;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
 use super::peers::{PeerKey, Request};
-use super::torrent::{Check, Send, Torrent, read_info, swarm_id};
+use super::torrent::{Check, HashRequest, Send, Torrent, read_info, read_layers, swarm_id};
 use super::{TorrentKey, store::Store};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -30,6 +31,15 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Others hang up after two minutes of silence.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(100);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Message numbers of BEP 52.
+const HASH_REQUEST: u8 = 21;
+const HASHES: u8 = 22;
+const HASH_REJECT: u8 = 23;
+/// What stands before the hashes: root, layer, index, count, layers of proof.
+const HASHES_HEADER_LEN: usize = 32 + 4 * 4;
+/// The bit of a handshake's reserved ones that says that v2 is understood.
+const V2_BIT: u64 = 0x10;
 
 const HANDSHAKE_LEN: usize = 68;
 /// The longest message: a bitfield of as many pieces as a torrent can have.
@@ -40,8 +50,8 @@ const MAX_OUR_MESSAGE_LEN: usize = 256;
 const READ_LEN: usize = 64 * 1024;
 const IDLE_READ_LEN: usize = 2 * 1024;
 
-/// Pieces and info dictionaries above this are hashed where it holds up nobody.
-const LONG_HASH_LEN: usize = 1024 * 1024;
+/// More bytes than this are hashed on a thread where they hold up nobody.
+const LONG_WORK_LEN: usize = 1024 * 1024;
 
 /// Why a connection ended. Only for the log.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +84,8 @@ enum Event {
     MetadataLength(u32),
     MetadataPart(u32, Bytes),
     MetadataRefused,
+    Hashes(HashRequest, Bytes),
+    HashesRefused,
     Address(SocketAddr),
 }
 
@@ -122,7 +134,10 @@ async fn connect(
     stream.set_nodelay(true)?;
     let infohash = Id20::new(swarm_id(name));
     // Random in all its bytes: it tells neither who we are nor what we run.
-    let ours = Handshake::new(infohash, Id20::new(rand::random()));
+    let mut ours = Handshake::new(infohash, Id20::new(rand::random()));
+    if matches!(name, Infohash::V2(_)) {
+        ours.reserved |= V2_BIT;
+    }
     let theirs = timeout(HANDSHAKE_TIMEOUT, async {
         let mut bytes = [0; HANDSHAKE_LEN];
         let length = ours.serialize_unchecked_len(&mut bytes);
@@ -200,17 +215,16 @@ impl Connection<'_> {
     fn exchange(&mut self, events: &mut Vec<Event>) -> Result<(Instant, bool), Gone> {
         let now = Instant::now();
         let peer = self.peer;
-        let mut checks = Vec::new();
-        let mut metadata = None;
+        let mut work = Vec::new();
         let mut sends = Vec::new();
         let told = self.shared.with(self.torrent, |t, store| {
             for event in events.drain(..) {
-                tell(t, store, now, peer, event, &mut checks, &mut metadata);
+                work.extend(tell(t, store, now, peer, event));
             }
             let wake_at = t.poll_send(now, store, peer, &mut sends);
-            wake_at.map(|wake_at| (wake_at, t.owes(peer), t.name))
+            wake_at.map(|wake_at| (wake_at, t.owes(peer)))
         });
-        let (wake_at, busy, name) = told.flatten().ok_or(Gone::Unwanted)?;
+        let told = told.flatten().ok_or(Gone::Unwanted)?;
         for send in sends {
             match send {
                 Send::Request(request) => self.write(&Message::Request(as_message(request)))?,
@@ -218,26 +232,18 @@ impl Connection<'_> {
                 Send::Metadata(part) => self.write(&Message::Extended(
                     ExtendedMessage::UtMetadata(UtMetadata::Request(part)),
                 ))?,
+                Send::Hashes(request) => self.write_hash_request(request),
             }
         }
-        for check in checks {
-            let length = check.blocks.iter().map(Bytes::len).sum();
+        for work in work {
             let (shared, torrent) = (self.shared.clone(), self.torrent);
-            aside(length, move || {
-                let good = is_good(&check);
-                shared.with(torrent, |t, store| {
-                    t.handle_checked(store, check.piece, good)
-                });
-            });
+            if work.length() <= LONG_WORK_LEN {
+                work.done(&shared, torrent, peer);
+            } else {
+                tokio::task::spawn_blocking(move || work.done(&shared, torrent, peer));
+            }
         }
-        if let Some(bytes) = metadata {
-            let (shared, torrent) = (self.shared.clone(), self.torrent);
-            aside(bytes.len(), move || {
-                let read = read_info(name, bytes);
-                shared.with(torrent, |t, _| t.handle_info(Instant::now(), peer, read));
-            });
-        }
-        Ok((wake_at, busy))
+        Ok(told)
     }
 
     /// The next message with its length, once all of it has come.
@@ -261,7 +267,10 @@ impl Connection<'_> {
         let message = match Message::deserialize(frame, &[]) {
             Ok((message, _)) => message,
             // Not every client's extensions are ours.
-            Err(MessageDeserializeError::UnsupportedMessageId(_)) => return Ok(()),
+            Err(MessageDeserializeError::UnsupportedMessageId(id)) => {
+                events.extend(read_hashes(id, frame));
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         match message {
@@ -306,6 +315,18 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// BEP 52, which the codec does not know yet.
+    fn write_hash_request(&mut self, request: HashRequest) {
+        self.outgoing.put_u32(1 + HASHES_HEADER_LEN as u32);
+        self.outgoing.put_u8(HASH_REQUEST);
+        self.outgoing.put_slice(&request.root);
+        self.outgoing.put_u32(request.layer);
+        self.outgoing.put_u32(request.index);
+        self.outgoing.put_u32(request.count);
+        // No proof: all hashes are fetched, and checked together.
+        self.outgoing.put_u32(0);
+    }
+
     fn write(&mut self, message: &Message<'_>) -> Result<(), Gone> {
         let mut bytes = [0; MAX_OUR_MESSAGE_LEN];
         let theirs = self.theirs;
@@ -315,46 +336,88 @@ impl Connection<'_> {
     }
 }
 
+/// Something to check, for which the lock is not held.
+enum Work {
+    Piece(Check),
+    Info(Infohash, Bytes),
+    Layers(Arc<Verifier>, Bytes),
+}
+
+impl Work {
+    fn length(&self) -> usize {
+        match self {
+            Work::Piece(check) => check.blocks.iter().map(Bytes::len).sum(),
+            Work::Info(_, bytes) | Work::Layers(_, bytes) => bytes.len(),
+        }
+    }
+
+    fn done(self, shared: &Shared, torrent: TorrentKey, peer: PeerKey) {
+        match self {
+            Work::Piece(check) => {
+                let good = check.is_good();
+                shared.with(torrent, |t, store| {
+                    t.handle_checked(store, check.piece, good)
+                });
+            }
+            Work::Info(name, bytes) => {
+                let read = read_info(name, bytes);
+                shared.with(torrent, |t, _| t.handle_info(Instant::now(), peer, read));
+            }
+            Work::Layers(verifier, bytes) => {
+                let read = read_layers(&verifier, bytes);
+                shared.with(torrent, |t, _| t.handle_layers(peer, read));
+            }
+        }
+    }
+}
+
 fn tell(
     torrent: &mut Torrent,
     store: &mut Store,
     now: Instant,
     peer: PeerKey,
     event: Event,
-    checks: &mut Vec<Check>,
-    metadata: &mut Option<Bytes>,
-) {
+) -> Option<Work> {
     match event {
         Event::Choked(choked) => torrent.handle_choked(store, peer, choked),
         Event::Have(piece) => torrent.handle_have(peer, piece),
         Event::Bitfield(bits) => torrent.handle_bitfield(peer, &bits),
         Event::Block(piece, offset, bytes) => {
-            checks.extend(torrent.handle_block(now, store, peer, piece, offset, bytes));
+            let check = torrent.handle_block(now, store, peer, piece, offset, bytes);
+            return check.map(Work::Piece);
         }
         Event::QueueLimit(requests) => torrent.handle_queue_limit(peer, requests),
         Event::MetadataLength(length) => torrent.handle_metadata_length(now, peer, length),
         Event::MetadataPart(part, bytes) => {
-            if let Some(whole) = torrent.handle_metadata_part(now, peer, part, &bytes) {
-                *metadata = Some(whole);
-            }
+            let whole = torrent.handle_metadata_part(now, peer, part, &bytes);
+            return whole.map(|whole| Work::Info(torrent.name, whole));
         }
         Event::MetadataRefused => torrent.handle_metadata_refused(peer),
+        Event::Hashes(request, hashes) => {
+            let whole = torrent.handle_hashes(now, peer, request, &hashes);
+            return whole.map(|(verifier, layers)| Work::Layers(verifier, layers));
+        }
+        Event::HashesRefused => torrent.handle_hashes_refused(peer),
         Event::Address(address) => torrent.handle_address(now, address),
     }
+    None
 }
 
-fn is_good(check: &Check) -> bool {
-    let blocks = check.blocks.iter().map(|block| &block[..]);
-    check.verifier.check_piece(check.piece, blocks) == chive_node::torrent::Verdict::Good
-}
-
-/// Does a piece of work here if it is short, and on a thread of its own if it is long.
-fn aside(length: usize, work: impl FnOnce() + std::marker::Send + 'static) {
-    if length <= LONG_HASH_LEN {
-        work();
-    } else {
-        tokio::task::spawn_blocking(work);
+/// Hashes, or that there will be none.
+fn read_hashes(id: u8, frame: &[u8]) -> Option<Event> {
+    let (_, message) = frame.split_at_checked(size_of::<u32>() + size_of::<u8>())?;
+    if id == HASH_REJECT {
+        return Some(Event::HashesRefused);
     }
+    let (header, hashes) = message.split_first_chunk::<HASHES_HEADER_LEN>()?;
+    let (root, mut numbers) = header.split_first_chunk::<32>()?;
+    let request = HashRequest {
+        root: *root,
+        layer: numbers.get_u32(),
+        index: numbers.get_u32(),
+        count: numbers.get_u32(),
+    };
+    (id == HASHES).then(|| Event::Hashes(request, Bytes::copy_from_slice(hashes)))
 }
 
 fn as_message(request: Request) -> BlockRequest {

@@ -144,6 +144,8 @@ pub(super) struct Peer {
     /// The length of the info dictionary that it says it has.
     pub(super) metadata_length: Option<u32>,
     pub(super) metadata: Option<MetadataFetch>,
+    /// It was asked for v2 hashes and did not send them.
+    pub(super) lacks_layers: bool,
 }
 
 /// A block as it is asked for.
@@ -173,6 +175,7 @@ impl Peer {
             unasked: 0,
             metadata_length: None,
             metadata: None,
+            lacks_layers: false,
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::torrent::{Step, swarm_id};
+use super::tracker::TrackerError;
 use super::{Shared, TorrentKey, connection, dht, tracker};
 
 /// How long after a search for peers in the DHT the next begins, while there are too few: at
@@ -63,19 +64,21 @@ async fn search_dht(shared: Arc<Shared>, torrent: TorrentKey, id: [u8; 20]) {
 
 async fn ask_tracker(shared: Arc<Shared>, torrent: TorrentKey, id: [u8; 20], url: url::Url) {
     let mut pause = FIRST_PAUSE;
-    let mut answered = false;
+    let mut has_answered = false;
     loop {
-        match tracker::ask(&url, id).await {
+        let answer = tracker::ask(&url, id).await;
+        let answers = matches!(answer, Ok(_) | Err(TrackerError::Refused));
+        if answers && !has_answered {
+            has_answered = true;
+            shared.with(torrent, |t, _| t.count_tracker());
+        }
+        match answer {
             Ok(answer) => {
-                if !answered {
-                    shared.with(torrent, |t, _| t.count_tracker());
-                }
-                answered = true;
                 add(&shared, torrent, &answer.peers);
                 pause = answer.interval;
             }
             Err(error) => {
-                tracing::debug!(%error, "a tracker did not answer");
+                tracing::debug!(%error, "a tracker names no peers");
                 pause = (pause * 2).min(MAX_PAUSE);
             }
         }

@@ -5,6 +5,9 @@
 
 mod fetch;
 mod info;
+mod layers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,13 +16,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chive_node::ordb::ContentAnswer;
-use chive_node::torrent::{Infohash, Metainfo, Verifier};
+use chive_node::torrent::{Infohash, Metainfo, Verdict, Verifier};
 use chive_node::wire::{DbEndReason, Section, Tried};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::fetch::Suspicion;
 pub(super) use self::info::{read_info, swarm_id};
+use self::layers::Layers;
+pub(super) use self::layers::{HashRequest, read_layers};
 use super::address::may_contact;
 use super::asks::Asks;
 use super::peers::{AddressBook, Peer, PeerKey, Request};
@@ -51,6 +56,7 @@ pub(super) struct Torrent {
     next_peer: u64,
     pub(super) book: AddressBook,
     suspicions: BTreeMap<u32, Suspicion>,
+    layers: Layers,
     tried: Tried,
     opened: Option<Bytes>,
     /// Whether [`Self::poll_answer`] may have something.
@@ -108,6 +114,7 @@ pub(super) enum Send {
     Cancel(Request),
     /// Ask for this part of the info dictionary.
     Metadata(u32),
+    Hashes(HashRequest),
 }
 
 /// A piece that is whole and has to be checked, outside of the lock.
@@ -116,6 +123,13 @@ pub(super) struct Check {
     pub(super) piece: u32,
     pub(super) verifier: Arc<Verifier>,
     pub(super) blocks: Vec<Bytes>,
+}
+
+impl Check {
+    pub(super) fn is_good(&self) -> bool {
+        let blocks = self.blocks.iter().map(|block| &block[..]);
+        self.verifier.check_piece(self.piece, blocks) == Verdict::Good
+    }
 }
 
 impl Torrent {
@@ -146,6 +160,7 @@ impl Torrent {
             next_peer: 0,
             book,
             suspicions: BTreeMap::new(),
+            layers: Layers::default(),
             tried: Tried::default(),
             opened: None,
             has_answers: false,
@@ -175,13 +190,14 @@ impl Torrent {
         count: u16,
     ) {
         let scope = Some((section, first, count));
-        let Some(verifier) = self.verifier() else {
+        if section == Section::PIECE_LAYERS {
+            return self.handle_layer_blocks(first, count);
+        }
+        let verifier = self.verifier().filter(|_| section == Section::CHUNKS);
+        let Some(verifier) = verifier else {
             return self.fail(scope, DbEndReason::UNAVAILABLE, None);
         };
         let chunks = first..first.saturating_add(count.into());
-        if section != Section::CHUNKS {
-            return self.fail(scope, DbEndReason::UNAVAILABLE, None);
-        }
         let content = chunks.end <= verifier.metainfo().chunk_count()
             && chunks
                 .clone()
@@ -224,6 +240,8 @@ impl Torrent {
             self.take_back_unwanted(store, &chunks);
             self.release(store, chunks);
             self.wake_peers();
+        } else if section == Section::PIECE_LAYERS {
+            self.cancel_layer_blocks(first, count);
         }
     }
 
@@ -241,6 +259,14 @@ impl Torrent {
         }
         if let Some(failure) = self.failures.pop_front() {
             return Some(failure);
+        }
+        if let Some((block, bytes)) = self.next_layer_block() {
+            return Some(ContentAnswer::Block {
+                name: self.name,
+                section: Section::PIECE_LAYERS,
+                block,
+                bytes,
+            });
         }
         let verifier = self.verifier()?;
         let metainfo = verifier.metainfo();
@@ -294,6 +320,10 @@ impl Torrent {
             }
             wake_at = too_large_at.map_or(give_up_at, |at| at.min(give_up_at));
         } else if !self.asks.is_empty() {
+            if self.has_answers {
+                // It is the host that does not take what it asked for.
+                self.progress_at = now;
+            }
             let give_up_at = self.progress_at + self.config.stall_timeout;
             if now >= give_up_at {
                 while !self.asks.is_empty() {

@@ -73,6 +73,7 @@ impl Torrent {
         if let Some(peer) = &peer {
             self.forget(store, key, peer.queue.iter());
             self.restart_alone(store, key);
+            self.end_layers_fetch(key);
         }
         let was_of_use = peer.is_some_and(|peer| peer.last_block.is_some());
         if !self.book.is_banned(address) {
@@ -212,6 +213,7 @@ impl Torrent {
         out: &mut Vec<Send>,
     ) -> Option<Instant> {
         let metadata_at = self.poll_metadata(now, key, out);
+        let layers_at = self.poll_layers(now, key, out);
         let peer = self.peers.get_mut(&key)?;
         let silent_at = peer.silent_since().map(|since| since + SILENCE_TIMEOUT);
         if peer.hang_up || silent_at.is_some_and(|at| now >= at) {
@@ -220,7 +222,7 @@ impl Torrent {
         out.extend(peer.cancels.drain(..).map(Send::Cancel));
         let room = if peer.choked { 0 } else { peer.room() };
         let mut late_at = None;
-        if room > 0 {
+        if room > 0 && self.can_check() {
             let before = out.len();
             self.pick(now, store, key, room, out);
             if out.len() - before < room && !self.asks.is_empty() {
@@ -228,7 +230,7 @@ impl Torrent {
             }
         }
         let idle = now + Duration::from_secs(3600);
-        let wakes = [metadata_at, silent_at, late_at];
+        let wakes = [metadata_at, layers_at, silent_at, late_at];
         Some(wakes.into_iter().flatten().min().unwrap_or(idle))
     }
 
@@ -405,6 +407,11 @@ impl Torrent {
         };
         let due = peer.due(now);
         held.ask(block, Asked { peer: key, due });
+        let mut queue = peer.queue.iter();
+        if queue.any(|request| (request.piece, request.block) == (piece, block)) {
+            // Asked before the piece had to give way to others; it still comes.
+            return;
+        }
         let request = Request {
             piece,
             block,
