@@ -145,7 +145,6 @@ export class Chive extends EventTarget {
         max_metadata_bytes: options.maxMetadataBytes,
         find_timeout_ms: options.findTimeoutMs ?? FIND_TIMEOUT_MS,
         // A tab dials no router: the bridge does, and minds its own network.
-        allow_private: true,
       });
       await serving;
       return chive;

@@ -311,8 +311,7 @@ impl Node {
                 if let Ok(verified) = descriptor.verify(unix_now)
                     && !is_bridge(verified.ed25519)
                 {
-                    let allow_private = self.config.allow_private;
-                    self.directory.learn(&verified, allow_private);
+                    self.directory.learn(&verified);
                 }
             }
         }

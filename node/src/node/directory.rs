@@ -35,18 +35,13 @@ struct Known {
 
 impl Directory {
     /// Takes a router from a descriptor whose signature was checked.
-    pub(crate) fn learn(&mut self, descriptor: &VerifiedDescriptor, allow_private: bool) {
-        let addresses: Vec<SocketAddr> = descriptor
-            .addresses
-            .iter()
-            .copied()
-            .filter(|address| allow_private || is_public(address.ip()))
-            .collect();
+    pub(crate) fn learn(&mut self, descriptor: &VerifiedDescriptor) {
         let router = Router {
             rsa: descriptor.rsa_id,
             ed25519: descriptor.ed25519,
             onion: descriptor.onion_key,
-            addresses,
+            // Which of these may be dialled is for the router that dials to say.
+            addresses: descriptor.addresses.clone(),
         };
         let suspect_until = self
             .routers

@@ -34,8 +34,6 @@ struct Settings {
     memory_bytes: Option<usize>,
     max_metadata_bytes: Option<usize>,
     find_timeout_ms: Option<u64>,
-    #[serde(default)]
-    allow_private: bool,
 }
 
 fn default_hops() -> usize {
@@ -70,7 +68,7 @@ struct Inner {
 #[wasm_bindgen]
 impl Host {
     /// Starts a node. `settings` is `{bridges, hops?, memory_bytes?, max_metadata_bytes?,
-    /// find_timeout_ms?, allow_private?}`, `seed` 32 bytes of `crypto.getRandomValues`;
+    /// find_timeout_ms?}`, `seed` 32 bytes of `crypto.getRandomValues`;
     /// `on_event` is called with one object an event.
     #[wasm_bindgen(constructor)]
     pub fn new(settings: JsValue, seed: &[u8], on_event: Function) -> Result<Host, JsError> {
@@ -147,11 +145,37 @@ impl Host {
     /// end.
     pub fn poll_read(&self, read: f64, max: usize) -> Result<JsValue, JsError> {
         let read = ReadId(read as u64);
-        match self.with(|node, now| node.poll_read(now, read, max)) {
-            Read::Bytes(bytes) => Ok(Uint8Array::from(bytes.as_ref()).into()),
-            Read::Pending => Ok(JsValue::UNDEFINED),
+        // A read gives at most a chunk at a time; the page is spared a call for each.
+        let mut parts = Vec::new();
+        let mut left = max;
+        let last = self.with(|node, now| {
+            loop {
+                match node.poll_read(now, read, left) {
+                    Read::Bytes(bytes) => {
+                        left -= bytes.len();
+                        parts.push(bytes);
+                        if left == 0 {
+                            return Read::Pending;
+                        }
+                    }
+                    last => return last,
+                }
+            }
+        });
+        if !parts.is_empty() {
+            let whole = Uint8Array::new_with_length((max - left) as u32);
+            let mut at = 0;
+            for part in parts {
+                let end = at + part.len() as u32;
+                whole.subarray(at, end).copy_from(&part);
+                at = end;
+            }
+            return Ok(whole.into());
+        }
+        match last {
             Read::End => Ok(JsValue::NULL),
             Read::Failed => Err(JsError::new("the bytes cannot be had any more")),
+            Read::Bytes(_) | Read::Pending => Ok(JsValue::UNDEFINED),
         }
     }
 
@@ -220,7 +244,8 @@ fn config_from(settings: &Settings) -> Result<Config, JsError> {
         bridges,
         hops: settings.hops,
         asks: true,
-        allow_private: settings.allow_private,
+        // A tab dials nobody by address.
+        allow_private: false,
         unix_time: (js_sys::Date::now() / 1000.0) as u64,
         limits,
     })
