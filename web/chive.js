@@ -144,7 +144,6 @@ export class Chive extends EventTarget {
         memory_bytes: options.memoryBytes ?? defaultMemoryBytes(),
         max_metadata_bytes: options.maxMetadataBytes,
         find_timeout_ms: options.findTimeoutMs ?? FIND_TIMEOUT_MS,
-        // A tab dials no router: the bridge does, and minds its own network.
       });
       await serving;
       return chive;
