@@ -116,7 +116,7 @@ impl Browser {
             .await
             .context("the browser's driver")?;
         Ok(Browser {
-            client,
+            session,
             chromium,
             _driver: driver,
             _profile: profile,
@@ -206,12 +206,10 @@ impl Browser {
             .with_context(|| format!("writing {}", file.display()))
     }
 
-    /// Makes pages as large as this, as on a phone below 600 pixels of width.
+    /// Makes pages as large as this.
     pub async fn resize(&self, width: u32, height: u32) -> Result<()> {
-        let mobile = width < 600;
-        let parameters = json!({
-            "width": width, "height": height, "mobile": mobile, "deviceScaleFactor": if mobile { 2 } else { 1 },
-        });
+        let parameters =
+            json!({ "width": width, "height": height, "mobile": false, "deviceScaleFactor": 1 });
         self.devtools("Emulation.setDeviceMetricsOverride", parameters)
             .await
     }

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// A driver's session: one browser.
@@ -43,24 +43,30 @@ impl Session {
     }
 }
 
-/// One request on a connection of its own, so that its end is the answer's end.
+/// One request on a connection of its own.
 async fn request(port: u16, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
     let body = body.map(Value::to_string).unwrap_or_default();
-    let head = format!(
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\
-         Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+         Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let start = answer
-        .windows(4)
-        .position(|bytes| bytes == b"\r\n\r\n")
-        .context("no HTTP answer")?;
-    let mut answer: Value = serde_json::from_slice(answer.get(start + 4..).unwrap_or_default())?;
+    let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
+    stream.write_all(request.as_bytes()).await?;
+    let mut length = None;
+    let mut line = String::new();
+    while stream.read_line(&mut line).await? > 2 {
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = Some(value.trim().parse()?);
+        }
+        line.clear();
+    }
+    // Chromium's driver does not close the connection, whatever it is asked.
+    let mut answer = vec![0; length.context("an answer without a length")?];
+    stream.read_exact(&mut answer).await?;
+    let mut answer: Value = serde_json::from_slice(&answer)?;
     let value = answer["value"].take();
     if let Some(error) = value["error"].as_str() {
         // What follows the first line is the driver's own stack.
