@@ -170,13 +170,15 @@ impl<'a> X509<'a> {
     }
 }
 
-/// An algorithm identifier, which must be this one; its parameters do not matter.
+/// An algorithm identifier, which must be this one; RSA's have no parameters (RFC 4055).
 fn expect_algorithm(reader: &mut Reader<'_>, oid: &[u8]) -> Result<(), DecodeError> {
     let mut fields = Reader::new(expect(reader, tag::SEQUENCE)?);
-    if expect(&mut fields, tag::OBJECT_IDENTIFIER)? != oid {
+    let found = expect(&mut fields, tag::OBJECT_IDENTIFIER)?;
+    let parameters = expect(&mut fields, tag::NULL)?;
+    if found != oid || !parameters.is_empty() {
         return Err(DecodeError::Invalid("an algorithm"));
     }
-    Ok(())
+    fields.finish()
 }
 
 /// The certificate of type 7: the Ed25519 identity (32), expiry in hours (4), and the signature

@@ -153,7 +153,7 @@ pub trait Encode {
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError>;
 
     /// This value as bytes of its own.
-    fn to_vec(&self) -> Result<Vec<u8>, EncodeError> {
+    fn encoded(&self) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = vec![0; self.encoded_len()];
         self.encode(&mut Writer::new(&mut bytes))?;
         Ok(bytes)
@@ -387,9 +387,9 @@ fn bounded<N: TryFrom<usize>>(len: usize, max: usize) -> Option<N> {
 }
 
 /// Derives both directions of a message: its fields in order, each by its type or `as` a
-/// [`Field`].
+/// [`Field`]. With `; rest` what follows the fields is ignored: later versions may say more.
 macro_rules! codec {
-    ($name:ident { $($field:ident $(as $how:ty)?),* $(,)? }) => {
+    ($name:ident { $($field:ident $(as $how:ty)?),* $(,)? } $(; $tail:ident)?) => {
         impl $crate::wire::Encode for $name {
             fn encoded_len(&self) -> usize {
                 0 $(+ <$crate::wire::codec::codec!(@how $($how)?) as
@@ -408,10 +408,12 @@ macro_rules! codec {
             fn decode(
                 reader: &mut $crate::wire::Reader<'a>,
             ) -> Result<Self, $crate::wire::DecodeError> {
-                Ok($name {
+                let message = $name {
                     $($field: <$crate::wire::codec::codec!(@how $($how)?) as
                         $crate::wire::codec::Field<_>>::take(reader)?,)*
-                })
+                };
+                $(reader.$tail();)?
+                Ok(message)
             }
         }
     };

@@ -111,7 +111,7 @@ impl DescriptorBody {
     /// What the signature is over.
     fn signed_bytes(&self) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = SIGNATURE_PREFIX.to_vec();
-        bytes.append(&mut self.to_vec()?);
+        bytes.append(&mut self.encoded()?);
         Ok(bytes)
     }
 }

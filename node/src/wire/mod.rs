@@ -19,7 +19,7 @@ mod relay;
 mod stream;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cell::{
     CELL_BODY_LEN, CELL_HEADER_LEN, CELL_LEN, CellBody, CellDecoder, CellRef, CircId, Command,

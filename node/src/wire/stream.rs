@@ -27,8 +27,11 @@ impl Encode for Begin {
         self.host.len() + decimal_len(self.port) + 2 + flags
     }
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        if self.host.len() > MAX_HOST_LEN || self.host.bytes().any(|byte| byte == 0) {
+        if !is_host(&self.host) {
             return Err(EncodeError::OutOfBounds("a host name"));
+        }
+        if self.port == 0 {
+            return Err(EncodeError::OutOfBounds("a port"));
         }
         writer.put(self.host.as_bytes())?;
         writer.put(format!(":{}\0", self.port).as_bytes())?;
@@ -41,18 +44,20 @@ impl Encode for Begin {
 }
 impl<'a> Decode<'a> for Begin {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let address = text(reader.until_nul()?)?;
+        let address = std::str::from_utf8(reader.until_nul()?);
+        let address = address.map_err(|_| DecodeError::Invalid("a host name"))?;
         let (host, port) = address
             .rsplit_once(':')
-            .ok_or(DecodeError::Invalid("BEGIN"))?;
-        if host.len() > MAX_HOST_LEN {
-            return Err(DecodeError::OutOfBounds("a host name"));
+            .ok_or(DecodeError::Invalid("a port"))?;
+        if !is_host(host) {
+            return Err(DecodeError::Invalid("a host name"));
         }
-        if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(DecodeError::Invalid("a port"));
-        }
-        let port = port.parse().map_err(|_| DecodeError::Invalid("a port"))?;
-        let flags = if reader.is_empty() { 0 } else { reader.read()? };
+        // `parse` alone would take a plus sign.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|port| digits && *port != 0);
+        let port = port.ok_or(DecodeError::Invalid("a port"))?;
+        // C tor and Arti take flags that are cut for none.
+        let flags = reader.read().unwrap_or(0);
         // Later versions may say more.
         reader.rest();
         Ok(Begin {
@@ -74,12 +79,10 @@ const fn decimal_len(port: u16) -> usize {
     }
 }
 
-/// ASCII, as host names are.
-fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if text.is_ascii() => Ok(text),
-        _ => Err(DecodeError::Invalid("a host name")),
-    }
+/// Whether this can be a host: ASCII without zeros, and not too long; the same for writing and
+/// reading.
+fn is_host(host: &str) -> bool {
+    host.len() <= MAX_HOST_LEN && host.is_ascii() && !host.contains('\0')
 }
 
 numbers! {
@@ -286,7 +289,7 @@ codec!(Extend2 {
     specifiers as List8<MAX_LINK_SPECIFIERS>,
     handshake_type,
     data as Bytes16<RELAY_DATA_MAX>,
-});
+}; rest);
 
 /// EXTENDED2. tor-spec, "EXTEND and EXTENDED cells".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,7 +297,7 @@ pub struct Extended2 {
     /// The new hop's part of the handshake.
     pub data: Vec<u8>,
 }
-codec!(Extended2 { data as Bytes16<RELAY_DATA_MAX> });
+codec!(Extended2 { data as Bytes16<RELAY_DATA_MAX> }; rest);
 
 /// TRUNCATED. tor-spec, "Tearing down circuits".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,7 +305,7 @@ pub struct Truncated {
     /// Why.
     pub reason: DestroyReason,
 }
-codec!(Truncated { reason });
+codec!(Truncated { reason }; rest);
 
 /// RESOLVE. tor-spec, "Remote hostname lookup".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,7 +318,7 @@ impl Encode for Resolve {
         self.host.len() + 1
     }
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
-        if self.host.len() > MAX_HOST_LEN || self.host.bytes().any(|byte| byte == 0) {
+        if !is_host(&self.host) {
             return Err(EncodeError::OutOfBounds("a host name"));
         }
         writer.put(self.host.as_bytes())?;
@@ -324,10 +327,10 @@ impl Encode for Resolve {
 }
 impl<'a> Decode<'a> for Resolve {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let host = text(reader.until_nul()?)?;
-        if host.len() > MAX_HOST_LEN {
-            return Err(DecodeError::OutOfBounds("a host name"));
-        }
+        let host = std::str::from_utf8(reader.until_nul()?)
+            .ok()
+            .filter(|host| is_host(host));
+        let host = host.ok_or(DecodeError::Invalid("a host name"))?;
         // Later versions may say more.
         reader.rest();
         Ok(Resolve {
@@ -347,11 +350,23 @@ pub struct ResolvedAnswer {
     pub ttl: u32,
 }
 impl ResolvedAnswer {
+    const IPV4: u8 = 4;
+    const IPV6: u8 = 6;
+
+    /// Whether an address has an address's length, the same for writing and reading.
+    fn is_valid(&self) -> bool {
+        match self.kind {
+            ResolvedAnswer::IPV4 => self.value.len() == 4,
+            ResolvedAnswer::IPV6 => self.value.len() == 16,
+            _ => true,
+        }
+    }
+
     /// The address, if the answer is one.
     pub fn ip(&self) -> Option<IpAddr> {
         match self.kind {
-            4 => Decode::from_bytes(&self.value).ok().map(IpAddr::V4),
-            6 => Decode::from_bytes(&self.value).ok().map(IpAddr::V6),
+            ResolvedAnswer::IPV4 => Decode::from_bytes(&self.value).ok().map(IpAddr::V4),
+            ResolvedAnswer::IPV6 => Decode::from_bytes(&self.value).ok().map(IpAddr::V6),
             _ => None,
         }
     }
@@ -361,6 +376,9 @@ impl Encode for ResolvedAnswer {
         6 + self.value.len()
     }
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        if !self.is_valid() {
+            return Err(EncodeError::OutOfBounds("RESOLVED's address"));
+        }
         let len = u8::try_from(self.value.len());
         writer.write(&self.kind)?;
         writer.write(&len.map_err(|_| EncodeError::OutOfBounds("RESOLVED's value"))?)?;
@@ -373,11 +391,16 @@ impl<'a> Decode<'a> for ResolvedAnswer {
         let kind = reader.read()?;
         let len: u8 = reader.read()?;
         let value = reader.take(usize::from(len))?.to_vec();
-        Ok(ResolvedAnswer {
+        let answer = ResolvedAnswer {
             kind,
             value,
             ttl: reader.read()?,
-        })
+        };
+        if answer.is_valid() {
+            Ok(answer)
+        } else {
+            Err(DecodeError::Invalid("RESOLVED's address"))
+        }
     }
 }
 
@@ -389,23 +412,55 @@ pub struct Resolved {
 }
 codec!(Resolved { answers as super::codec::RestList });
 
-/// XON. Proposal 324, "XON and XOFF".
+/// The only version of XON and XOFF.
+const FLOW_CONTROL_VERSION: u8 = 0;
+
+fn flow_control_version(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    if reader.read::<u8>()? == FLOW_CONTROL_VERSION {
+        Ok(())
+    } else {
+        Err(DecodeError::Invalid("the version of XON or XOFF"))
+    }
+}
+
+/// XON. Proposal 324, "XON and XOFF": version, rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Xon {
-    /// Zero.
-    pub version: u8,
     /// The rate that is wanted; zero is any.
     pub kilobytes_per_second: u32,
 }
-codec!(Xon {
-    version,
-    kilobytes_per_second
-});
-
-/// XOFF. Proposal 324, "XON and XOFF".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Xoff {
-    /// Zero.
-    pub version: u8,
+impl Encode for Xon {
+    fn encoded_len(&self) -> usize {
+        5
+    }
+    fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.write(&FLOW_CONTROL_VERSION)?;
+        writer.write(&self.kilobytes_per_second)
+    }
 }
-codec!(Xoff { version });
+impl<'a> Decode<'a> for Xon {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        flow_control_version(reader)?;
+        Ok(Xon {
+            kilobytes_per_second: reader.read()?,
+        })
+    }
+}
+
+/// XOFF. Proposal 324, "XON and XOFF": version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xoff;
+impl Encode for Xoff {
+    fn encoded_len(&self) -> usize {
+        1
+    }
+    fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.write(&FLOW_CONTROL_VERSION)
+    }
+}
+impl<'a> Decode<'a> for Xoff {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        flow_control_version(reader)?;
+        Ok(Xoff)
+    }
+}

@@ -1,7 +1,8 @@
-//! Keystream by the crate `aes`.
+//! Keystream by the crates `aes` and `ctr`.
 
 use aes::Aes128Enc;
-use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use ctr::cipher::{Array, InnerIvInit, KeyInit, StreamCipherCore};
+use ctr::{CtrCore, flavors::Ctr128BE};
 
 use super::{Block, Engine};
 
@@ -16,11 +17,7 @@ impl Engine for Crates {
     }
 
     fn fill(&self, first: u128, out: &mut [Block]) {
-        let mut counter = first;
-        for block in out.iter_mut() {
-            *block = counter.to_be_bytes();
-            counter = counter.wrapping_add(1);
-        }
-        self.0.encrypt_blocks(Array::cast_slice_from_core_mut(out));
+        CtrCore::<_, Ctr128BE>::inner_iv_init(&self.0, &first.to_be_bytes().into())
+            .write_keystream_blocks(Array::cast_slice_from_core_mut(out));
     }
 }
