@@ -37,9 +37,8 @@ fn main() {
 
     use chive_benches::cells::{CASES, Crates, Layers, Ours, work};
 
-    // Short runs and many: few of them are cut by the scheduler.
-    const COUNT: u32 = 64;
-    const ROUNDS: usize = 1001;
+    const COUNT: u32 = 4096;
+    const ROUNDS: usize = 61;
 
     fn nanos(layers: &mut impl Layers, case: u32) -> f64 {
         #[allow(clippy::disallowed_methods, reason = "a benchmark's clock")]

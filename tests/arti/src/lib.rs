@@ -1,0 +1,1 @@
+//! Our wire and our certificates against those of Arti, the Tor in Rust: see `tests/`.
