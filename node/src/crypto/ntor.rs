@@ -24,8 +24,8 @@ pub const FAST_LEN: usize = 20;
 
 const PROTOCOL: &[u8] = b"ntor-curve25519-sha256-1";
 const T_KEY: &[u8] = b"ntor-curve25519-sha256-1:key_extract";
-const T_VERIFY: &[u8] = b"ntor-curve25519-sha256-1:verify";
-const T_MAC: &[u8] = b"ntor-curve25519-sha256-1:mac";
+const T_VERIFY: &[u8; 31] = b"ntor-curve25519-sha256-1:verify";
+const T_MAC: &[u8; 28] = b"ntor-curve25519-sha256-1:mac";
 const M_EXPAND: &[u8] = b"ntor-curve25519-sha256-1:key_expand";
 
 /// Why a circuit handshake did not complete. The other side's fault, each of them.
@@ -212,9 +212,12 @@ impl Exchange {
     }
 }
 
-fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = <SimpleHmac<Sha256> as KeyInit>::new_from_slice(key)
-        .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+/// HMAC-SHA256. `key` is shorter than SHA-256's block, to which HMAC pads it with zeros.
+fn mac<const N: usize>(key: &[u8; N], parts: &[&[u8]]) -> [u8; 32] {
+    const { assert!(N <= 64, "a longer key would have to be hashed first") };
+    let mut block = [0; 64];
+    block[..N].copy_from_slice(key);
+    let mut mac = <SimpleHmac<Sha256> as KeyInit>::new(&block.into());
     for part in parts {
         mac.update(part);
     }

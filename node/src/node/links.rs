@@ -59,11 +59,10 @@ pub(crate) struct Link {
     /// The start of a cell that has not come whole. One cell and one read of the host's at most.
     inbox: BytesMut,
     next_circ: u32,
-    pub(crate) used_at: Instant,
 }
 
 impl Link {
-    fn new(side: Side, expected: Expected, now: Instant) -> Self {
+    fn new(side: Side, expected: Expected) -> Self {
         Link {
             side,
             state: LinkState::Dialling,
@@ -76,7 +75,6 @@ impl Link {
             decoder: CellDecoder::new(),
             inbox: BytesMut::new(),
             next_circ: 0,
-            used_at: now,
         }
     }
 
@@ -129,7 +127,7 @@ impl Node {
         }
         let id = LinkId(self.next_id());
         self.links
-            .insert(id, Link::new(Side::Responder, Expected::default(), now));
+            .insert(id, Link::new(Side::Responder, Expected::default()));
         self.timers.set(Wake::Handshake(id), now + LINK_TIMEOUT);
         self.handle_connected(id, binding, peer);
         Some(id)
@@ -142,7 +140,7 @@ impl Node {
         }
         let id = LinkId(self.next_id());
         self.links
-            .insert(id, Link::new(Side::Initiator, expected, self.now));
+            .insert(id, Link::new(Side::Initiator, expected));
         self.timers
             .set(Wake::Handshake(id), self.now + LINK_TIMEOUT);
         self.emit(Event::Dial { link: id, target });
@@ -219,7 +217,6 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
-        link.used_at = self.now;
         if link.inbox.is_empty() {
             link.inbox = bytes;
         } else {
