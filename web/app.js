@@ -119,11 +119,10 @@ async function open(source) {
   // At once, so that a reload while it is looked for goes on with it.
   if (typeof source === 'string' && readHash(`#${source}`) !== null) setAddress(`#${source}`);
   show('finding');
-  say(chive ? t('finding') : t('starting'));
+  say(missing() ?? t('finding'));
   try {
     const node = await started;
     if (own.signal.aborted) return;
-    say(t('finding'));
     const opened = await node.open(source, { signal: own.signal });
     if (own.signal.aborted) return;
     if (typeof source !== 'string') setAddress(makeHash(opened.infohash, opened.name));
@@ -257,6 +256,7 @@ function refresh() {
   route.update(status, torrent?.id ?? null);
   if (document.body.dataset.view === 'home') sayReady();
   if (document.body.dataset.view === 'finding') {
+    say(missing() ?? t('finding'));
     const seconds = Math.round((performance.now() - openingSince) / 1000);
     view.elapsed.textContent = t('findingFor', { seconds, limit: FIND_TIMEOUT_MS / 1000 });
   }
@@ -274,12 +274,18 @@ function refresh() {
   sources.textContent = String(own.sources.length);
 }
 
+/** What stands between the user and a route, or null. */
+function missing() {
+  const { bridges, circuits, routers_known: routers } = chive?.status() ?? { bridges: [], circuits: [] };
+  if (!chive) return t('starting');
+  if (!bridges.some(({ state }) => state === 'connected')) return t('connecting');
+  if (circuits.some(isOpen)) return null;
+  return routers === 0 ? t('noRouters') : t('building');
+}
+
 function sayReady() {
   if (!chive || !view.error.hidden) return;
-  const { bridges, circuits } = chive.status();
-  const count = circuits.filter(isOpen).length;
-  if (!bridges.some(({ state }) => state === 'connected')) say(t('connecting'));
-  else say(count > 0 ? t('ready', { count }) : t('building'));
+  say(missing() ?? t('ready', { count: chive.status().circuits.filter(isOpen).length }));
 }
 
 /** @param {any} detail */

@@ -68,6 +68,7 @@ import { typeOf } from './types.js';
  * @property {{id: number | string, state: string, hops: Hop[], torrent?: number | null}[]} circuits
  * @property {TorrentStatus[]} torrents
  * @property {{sent: number, received: number}} link_bytes
+ * @property {number} [routers_known] routers that the bridges told of
  */
 
 /** How long a torrent is looked for, unless it is said otherwise. */

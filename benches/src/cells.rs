@@ -10,12 +10,19 @@ use sha1::{Digest, Sha1};
 pub const CELL_BODY_LEN: usize = 509;
 
 /// What is measured, by its place in [`work`]'s arguments.
-pub const CASES: [&str; 3] = ["forward", "originate, 3 hops", "endpoint"];
+pub const CASES: [&str; 4] = [
+    "forward",
+    "originate, 3 hops",
+    "endpoint",
+    "a circuit's first",
+];
 
 /// One direction of a circuit, seen by whom it concerns.
 pub trait Layers {
     /// Takes off, or puts on, layer `hop`.
     fn apply(&mut self, hop: usize, body: &mut [u8]);
+    /// As [`apply`](Self::apply) by a layer that does not exist yet.
+    fn apply_first(&mut self, body: &mut [u8]);
     /// The running digest with `body` taken in.
     fn digest(&mut self, body: &[u8]) -> [u8; 20];
 }
@@ -59,6 +66,10 @@ impl Layers for Ours {
         self.hops[hop].apply(body);
     }
 
+    fn apply_first(&mut self, body: &mut [u8]) {
+        Aes128Ctr::new(&key(0)).apply(body);
+    }
+
     fn digest(&mut self, body: &[u8]) -> [u8; 20] {
         self.digest.update(body);
         self.digest.peek()
@@ -68,6 +79,10 @@ impl Layers for Ours {
 impl Layers for Crates {
     fn apply(&mut self, hop: usize, body: &mut [u8]) {
         self.hops[hop].apply_keystream(body);
+    }
+
+    fn apply_first(&mut self, body: &mut [u8]) {
+        Ctr128BE::<Aes128>::new(&key(0).into(), &[0; 16].into()).apply_keystream(body);
     }
 
     fn digest(&mut self, body: &[u8]) -> [u8; 20] {
@@ -89,11 +104,12 @@ pub fn work(layers: &mut impl Layers, case: u32, count: u32) -> u32 {
                     layers.apply(hop, &mut body);
                 }
             }
-            _ => {
+            2 => {
                 layers.apply(0, &mut body);
                 let digest = layers.digest(&body);
                 body[5..9].copy_from_slice(&digest[..4]);
             }
+            _ => layers.apply_first(&mut body),
         }
     }
     u32::from_be_bytes([body[0], body[5], body[8], body[508]])

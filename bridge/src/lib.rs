@@ -5,7 +5,7 @@ pub mod options;
 mod page;
 mod server;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ use chive_node::node::{BridgeLine, Config, Event, Limits, Node};
 use chive_node::torrent::Magnet;
 use chive_node::wire::Roles;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tracing::{debug, info};
 
 pub use options::Options;
@@ -95,21 +94,17 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
     let tls = Tls::generate().map_err(system)?;
 
     // All ports before anything else happens: who finds one taken has disturbed nobody.
-    let http = bind_all(&options.http, "page")?;
-    let or = bind_all(&options.or, "OR port")?;
+    let http = listen::bind_all(&options.http, "page")?;
+    let or = listen::bind_all(&options.or, "OR port")?;
     let metrics = options
         .metrics
         .map(|address| listen::bind(address, "metrics"))
         .transpose()?;
-    let (http_at, or_at) = (local(&http)?, local(&or)?);
+    let (http_at, or_at) = (listen::addresses(&http)?, listen::addresses(&or)?);
     let metrics_at = metrics
         .as_ref()
         .and_then(|listener| listener.local_addr().ok());
-    let addresses = if options.or_address.is_empty() {
-        or_at.clone()
-    } else {
-        options.or_address.clone()
-    };
+    let addresses = listen::public_addresses(&options.or_address, &or_at)?;
 
     let mut limits = Limits::default();
     limits.links = options.max_connections.unwrap_or(4096);
@@ -163,14 +158,18 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
         page,
         bridges,
         sample,
-        gate,
+        gate.clone(),
         driver.clone(),
     ));
     for listener in http {
         tokio::spawn(server.clone().serve_http(listener, stop.clone()));
     }
     for listener in or {
-        tokio::spawn(server.clone().serve_or(listener, stop.clone()));
+        tokio::spawn(
+            driver
+                .clone()
+                .serve_or_port(listener, gate.clone(), stop.clone()),
+        );
     }
     if let Some(listener) = metrics {
         let render = move || {
@@ -190,30 +189,13 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
     })
 }
 
-fn bind_all(addresses: &[SocketAddr], what: &str) -> Result<Vec<TcpListener>, Failure> {
-    addresses
-        .iter()
-        .map(|address| listen::bind(*address, what))
-        .collect()
-}
-
-fn local(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Failure> {
-    let addresses: Result<Vec<_>, _> = listeners.iter().map(TcpListener::local_addr).collect();
-    addresses.map_err(|error| Failure::new(format!("cannot tell where this listens: {error}")))
-}
-
 fn ready(
     options: &Options,
     identity: &Identity,
     (http, or, addresses): (&[SocketAddr], &[SocketAddr], &[SocketAddr]),
     metrics: Option<SocketAddr>,
 ) -> Ready {
-    // `start` bound at least one of each.
-    let first = |addresses: &[SocketAddr]| {
-        addresses
-            .first()
-            .map_or(SocketAddr::from(([0; 4], 0)), |address| reachable(*address))
-    };
+    let first = listen::first_reachable;
     let ids = identity.ids();
     let url = options
         .public_url
@@ -224,7 +206,7 @@ fn ready(
         websocket: tab_line(url, identity).to_string(),
         or: first(or),
         bridge_line: BridgeLine::Tls {
-            address: first(addresses),
+            address: first(if addresses.is_empty() { or } else { addresses }),
             rsa: ids.rsa,
             ed25519: ids.ed25519,
         }
@@ -244,16 +226,6 @@ fn tab_line(url: String, identity: &Identity) -> BridgeLine {
         ed25519: identity.ids().ed25519,
         onion: OnionKey(onion),
     }
-}
-
-/// An address to dial for one that is listened on: "all addresses" are reached at this machine's.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// `/sample.json`.

@@ -11,7 +11,6 @@ use chive_node::node::{Counters, Gauges};
 pub(crate) struct Counts {
     pub(crate) http_requests: AtomicU64,
     pub(crate) websockets: AtomicU64,
-    pub(crate) refused_connections: AtomicU64,
     pub(crate) refused_origins: AtomicU64,
 }
 
@@ -38,7 +37,7 @@ pub(crate) fn render(
     page.counter(
         "chive_bridge_refused_connections_total",
         "Connections refused for a limit.",
-        read(&counts.refused_connections),
+        read(&stats.refused_connections),
     );
     page.counter(
         "chive_bridge_refused_origins_total",

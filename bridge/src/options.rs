@@ -95,7 +95,12 @@ pub struct Options {
     pub other_bridge: Vec<String>,
 
     /// A magnet link that the page offers as a sample to press.
-    #[arg(long, value_name = "MAGNET", env = "CHIVE_BRIDGE_SAMPLE_MAGNET")]
+    #[arg(
+        long,
+        alias = "sample",
+        value_name = "MAGNET",
+        env = "CHIVE_BRIDGE_SAMPLE_MAGNET"
+    )]
     pub sample_magnet: Option<String>,
 
     /// Serve the page from this folder (web/dist) instead of the one built in.

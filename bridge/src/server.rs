@@ -6,18 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chive_node::ids::{Ed25519Id, OnionKey};
 use chive_node::native::http::{self, Answer};
-use chive_node::native::limits::{AddressPlace, Gate, Place, Refusal};
+use chive_node::native::limits::{Gate, Place, Places};
 use chive_node::native::process::Stop;
 use chive_node::native::{Driver, listen, websocket};
 use chive_node::node::BridgeLine;
-use chive_node::sensitive::Sensitive;
 use hyper::body::Incoming;
 use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, FORWARDED, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tracing::debug;
 
 use crate::metrics::{self, Counts};
 use crate::options::Options;
@@ -45,12 +43,12 @@ pub(crate) struct Server {
     counts: Counts,
 }
 
-/// A connection's places within the limits; both are given back when the last holder drops them.
+/// A connection's places within the limits, given back when the last holder drops them.
 #[derive(Debug)]
-struct Places {
-    _in_all: Place,
-    /// None behind a proxy, whose one address is everybody's.
-    _of_address: Option<AddressPlace>,
+#[expect(dead_code, reason = "held for its drop")]
+enum Held {
+    Place(Place),
+    Places(Places),
 }
 
 impl Server {
@@ -77,7 +75,7 @@ impl Server {
     /// Serves HTTP on `listener` until `stop`.
     pub(crate) async fn serve_http(self: Arc<Self>, listener: TcpListener, stop: Stop) {
         listen::accept(listener, stop.clone(), |tcp, peer| {
-            let Some(places) = self.admit(peer, !self.trust_proxy) else {
+            let Some(places) = self.admit(peer) else {
                 return;
             };
             tokio::spawn(
@@ -88,44 +86,25 @@ impl Server {
         .await;
     }
 
-    /// Serves the OR port on `listener` until `stop`.
-    pub(crate) async fn serve_or(self: Arc<Self>, listener: TcpListener, stop: Stop) {
-        listen::accept(listener, stop, |tcp, peer| {
-            let Some(places) = self.admit(peer, true) else {
-                return;
-            };
-            let driver = self.driver.clone();
-            tokio::spawn(async move { driver.serve_tls(tcp, peer, places).await });
-        })
-        .await;
-    }
-
-    /// A connection's places, or none, with the refusal counted: the connection is then dropped.
-    fn admit(&self, peer: SocketAddr, by_address: bool) -> Option<Arc<Places>> {
-        let admitted = self.gate.admit().and_then(|in_all| {
-            let of_address = by_address
-                .then(|| self.gate.admit_address(peer.ip(), Instant::now()))
-                .transpose()?;
-            Ok(Arc::new(Places {
-                _in_all: in_all,
-                _of_address: of_address,
-            }))
-        });
+    /// A connection's places, or none: the connection is then dropped. Behind a proxy, whose one
+    /// address is everybody's, an address is counted when its request names it.
+    fn admit(&self, peer: SocketAddr) -> Option<Arc<Held>> {
+        let admitted = if self.trust_proxy {
+            self.gate.admit().map(Held::Place)
+        } else {
+            self.gate.admit_from(peer.ip()).map(Held::Places)
+        };
         admitted
-            .map_err(|refusal| self.refused(peer.ip(), refusal))
+            .map(Arc::new)
+            .map_err(|refusal| self.driver.refused(peer.ip(), refusal))
             .ok()
-    }
-
-    fn refused(&self, peer: IpAddr, refusal: Refusal) {
-        count(&self.counts.refused_connections);
-        debug!(peer = %Sensitive(peer), %refusal, "refused");
     }
 
     async fn serve_connection(
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
-        places: Arc<Places>,
+        places: Arc<Held>,
         stop: Stop,
     ) {
         let server = &self;
@@ -145,7 +124,7 @@ impl Server {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-        places: Arc<Places>,
+        places: Arc<Held>,
     ) -> Answer {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return http::method_not_allowed();
@@ -183,7 +162,7 @@ impl Server {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-        places: Arc<Places>,
+        places: Arc<Held>,
     ) -> Answer {
         if !self.allows_origin(request.headers()) {
             count(&self.counts.refused_origins);
@@ -210,7 +189,7 @@ impl Server {
             match place.transpose() {
                 Ok(place) => (client, place),
                 Err(refusal) => {
-                    self.refused(client.unwrap_or(peer.ip()), refusal);
+                    self.driver.refused(client.unwrap_or(peer.ip()), refusal);
                     return http::text(StatusCode::TOO_MANY_REQUESTS, refusal.to_string());
                 }
             }

@@ -1,3 +1,237 @@
 //! The facilitator: always on, a router and an ORDB that takes content out of BitTorrent swarms.
+//!
+//! The binary is [`start`] with the options of its command line.
 
+mod bridges;
+mod metrics;
+pub mod options;
 pub mod swarm;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chive_node::link::Identity;
+use chive_node::native::keys::DataDir;
+use chive_node::native::limits::{ConnectionLimits, Gate};
+use chive_node::native::process::{Stop, Stopper};
+use chive_node::native::{Clock, Driver, DriverOptions, Failure, Tls, clock, http, listen, random};
+use chive_node::node::bridge_line::to_base64url;
+use chive_node::node::{Config, Event, Limits, Node};
+use chive_node::wire::Roles;
+use serde::Serialize;
+use tracing::{debug, info, warn};
+
+pub use bridges::BridgeReady;
+pub use options::Options;
+
+use bridges::Bridges;
+use swarm::{Swarm, SwarmConfig};
+
+/// What a facilitator that listens is known by; `--print-ready` prints it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// The OR port.
+    pub or: SocketAddr,
+    /// Tor's fingerprint, hex.
+    pub fingerprint: String,
+    /// The Ed25519 identity, base64url.
+    pub ed25519: String,
+    /// The ntor onion key, base64url.
+    pub ntor: String,
+    /// How it stands with each bridge.
+    pub bridges: Vec<BridgeReady>,
+    /// Where metrics are served, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// This process.
+    pub pid: u32,
+}
+
+/// A facilitator that runs.
+#[derive(Debug)]
+pub struct Facilitator {
+    identity: Arc<Identity>,
+    or: SocketAddr,
+    metrics: Option<SocketAddr>,
+    bridges: Bridges,
+    driver: Driver,
+    stopper: Stopper,
+    _data: DataDir,
+    patience: Duration,
+}
+
+impl Facilitator {
+    /// What it is known by, once each bridge has taken it or failed to.
+    pub async fn ready(&self) -> Ready {
+        let ids = self.identity.ids();
+        Ready {
+            or: self.or,
+            fingerprint: ids.rsa.to_string(),
+            ed25519: to_base64url(&ids.ed25519.0),
+            ntor: to_base64url(&self.identity.onion_key().0),
+            bridges: self.bridges.first_answers().await,
+            metrics: self.metrics,
+            pid: std::process::id(),
+        }
+    }
+
+    /// Takes no connections any longer, lets links finish what is queued for the time that the
+    /// options give, and closes them.
+    pub async fn stop(self) {
+        self.stopper.stop();
+        self.driver.stop(self.patience).await;
+    }
+
+    /// The running node.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+/// Starts a facilitator on the runtime that this is called in.
+pub async fn start(options: Options) -> Result<Facilitator, Failure> {
+    let mut lines = Vec::with_capacity(options.bridge.len());
+    for line in &options.bridge {
+        lines.push(bridges::resolve(line).await?);
+    }
+    if lines.is_empty() {
+        warn!("no --bridge is given: nobody will be told of this facilitator");
+    }
+    let data = DataDir::open(&options.data_dir())?;
+    let identity = data.identity()?;
+    let system = |error| Failure::new(format!("the system gives no keys for TLS: {error}"));
+    let tls = Tls::generate().map_err(system)?;
+
+    let or = listen::bind_all(&options.or, "OR port")?;
+    let metrics = options
+        .metrics
+        .map(|address| listen::bind(address, "metrics"))
+        .transpose()?;
+    let or_at = listen::addresses(&or)?;
+    let metrics_at = metrics
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    let addresses = listen::public_addresses(&options.or_address, &or_at)?;
+    if addresses.is_empty() {
+        warn!(
+            "--or listens on all addresses and --or-address does not say where others reach it: \
+             only bridges that this facilitator dials can use it"
+        );
+    }
+
+    let mut limits = Limits::default();
+    limits.links = options.max_connections.unwrap_or(1024) + lines.len();
+    limits.circuits_per_link = options
+        .max_circuits_per_link
+        .unwrap_or(limits.circuits_per_link);
+    if let Some(mib) = options.max_queued_mib {
+        limits.queued_bytes = mib.saturating_mul(1 << 20);
+    }
+    let gate = Gate::new(ConnectionLimits {
+        in_all: options.max_connections.unwrap_or(1024),
+        per_address: options.max_connections_per_address.unwrap_or(64),
+        per_second: options.max_new_connections_per_second.unwrap_or(16),
+    });
+    let config = Config {
+        identity: Some(identity.clone()),
+        tls_certificate_sha256: Some(tls.certificate_sha256()),
+        roles: Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR),
+        addresses,
+        bridges: lines.clone(),
+        hops: 3,
+        asks: false,
+        allow_private: options.allow_private.unwrap_or(false),
+        unix_time: clock::unix_seconds(),
+        limits,
+    };
+    let bridges = Bridges::new(lines);
+    let (swarm, mut answers) = Swarm::start(swarm_config(&options));
+    let swarm = Arc::new(swarm);
+    let seed = random::seed().map_err(system)?;
+    let clock = Clock::start();
+    let node = Node::new(config, seed, clock.now());
+    let on_event = {
+        let (swarm, bridges) = (swarm.clone(), bridges.clone());
+        move |event| match event {
+            Event::Content(want) => swarm.handle(want),
+            Event::Bridge { bridge, state } => bridges.handle_state(bridge, state),
+            Event::Circuits => {}
+            _ => debug!("an event that is nothing to a facilitator"),
+        }
+    };
+    let driver = Driver::start(node, clock, DriverOptions::new(tls), on_event);
+    tokio::spawn({
+        let driver = driver.clone();
+        async move {
+            while let Some(answer) = answers.recv().await {
+                if driver.answer(answer).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+
+    let (stopper, stop) = Stop::pair();
+    for listener in or {
+        tokio::spawn(
+            driver
+                .clone()
+                .serve_or_port(listener, gate.clone(), stop.clone()),
+        );
+    }
+    if let Some(listener) = metrics {
+        let (driver, bridges) = (driver.clone(), bridges.clone());
+        let render = move || {
+            let (driver, bridges, swarm) = (driver.clone(), bridges.clone(), swarm.clone());
+            async move {
+                let held = driver
+                    .call(|node, _| (node.counters(), node.gauges()))
+                    .await;
+                held.map_or_else(
+                    |_| String::new(),
+                    |(counters, gauges)| {
+                        let registered = bridges.registered();
+                        metrics::render(&driver, counters, gauges, swarm.stats(), registered)
+                    },
+                )
+            }
+        };
+        tokio::spawn(http::serve_metrics(listener, stop, render));
+    }
+    info!(fingerprint = %identity.ids().rsa, "the facilitator listens");
+    Ok(Facilitator {
+        identity,
+        or: listen::first_reachable(&or_at),
+        metrics: metrics_at,
+        bridges,
+        driver,
+        stopper,
+        _data: data,
+        patience: Duration::from_secs(options.stop_seconds.unwrap_or(3)),
+    })
+}
+
+fn swarm_config(options: &Options) -> SwarmConfig {
+    let usual = SwarmConfig::default();
+    SwarmConfig {
+        dht: !options.no_dht.unwrap_or(false),
+        dht_bootstrap: if options.dht_bootstrap.is_empty() {
+            usual.dht_bootstrap
+        } else {
+            options.dht_bootstrap.clone()
+        },
+        trackers: options.tracker.clone(),
+        peers: options.peer.clone(),
+        memory_cap: options
+            .memory_cap_mib
+            .map_or(usual.memory_cap, |mib| mib.saturating_mul(1 << 20)),
+        max_torrents: options.max_torrents.unwrap_or(usual.max_torrents),
+        max_peers: options.max_peers.unwrap_or(usual.max_peers),
+        find_timeout: options
+            .find_seconds
+            .map_or(usual.find_timeout, Duration::from_secs),
+        allow_private: options.allow_private.unwrap_or(usual.allow_private),
+        ..usual
+    }
+}

@@ -13,7 +13,6 @@ use aes::cipher::{KeyIvInit, StreamCipher};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 use chacha20::ChaCha20Rng;
-use chive_node::ids::{Ed25519Id, RsaId};
 use chive_node::link::{
     Binding, EXPORT_LABEL, Established, Expected, Handshake, HandshakeConfig, HandshakeEvent,
     Identity, LinkCerts, RouterIds, Side,
@@ -23,8 +22,9 @@ use chive_node::wire::{
     CellBody, CircId, Command as Cell, CreateFast, CreatedFast, Extend2, HandshakeType,
     LinkSpecifier, RawCell, RelayHeader, RelayMessage, encode_relay, write_body, write_cell,
 };
-use chive_tests::shared;
-use chive_tests::tornet::Tornet;
+use chive_tests::process::find_program;
+use chive_tests::require;
+use chive_tests::shared::{Relay, Tornet};
 use rand_core::SeedableRng;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -144,50 +144,13 @@ impl Link {
 }
 
 /// What `relays.json` says of a relay: its address and its names.
-fn relay(relay: &serde_json::Value) -> Result<(SocketAddr, RouterIds)> {
-    let text = |name: &str| relay[name].as_str().with_context(|| format!("no {name}"));
-    let port = relay["or_port"].as_u64().context("no or_port")?;
-    let address = SocketAddr::new(text("address")?.parse()?, u16::try_from(port)?);
-    let hex = text("rsa_identity_hex")?;
-    let rsa: Vec<u8> = (0..hex.len() / 2)
-        .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16))
-        .collect::<Result<_, _>>()?;
-    let ed25519 = base64(text("ed25519_identity_base64")?)?;
+fn relay(relay: &Relay) -> Result<(SocketAddr, RouterIds)> {
+    let router = relay.router()?;
     let ids = RouterIds {
-        rsa: RsaId(
-            rsa.try_into()
-                .map_err(|_| anyhow::anyhow!("no fingerprint"))?,
-        ),
-        ed25519: Ed25519Id(
-            ed25519
-                .try_into()
-                .map_err(|_| anyhow::anyhow!("no ed25519"))?,
-        ),
+        rsa: router.rsa,
+        ed25519: router.ed25519,
     };
-    Ok((address, ids))
-}
-
-fn base64(text: &str) -> Result<Vec<u8>> {
-    let mut bits = 0u32;
-    let mut held = 0;
-    let mut bytes = Vec::new();
-    for letter in text.trim_end_matches('=').bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => bail!("not base64: {text}"),
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-        }
-    }
-    Ok(bytes)
+    Ok((SocketAddr::new(relay.address, relay.or_port), ids))
 }
 
 fn initiator(expected: Expected, certificate: [u8; 32], own: Option<LinkCerts>) -> HandshakeConfig {
@@ -239,10 +202,9 @@ impl Listener {
 
 #[tokio::test]
 async fn real_relays_make_links_with_us_both_ways() -> Result<()> {
-    let Some(tornet) = Tornet::start(&["--relays", "3", "--exits", "1"])? else {
-        return Ok(());
-    };
-    let relays: Vec<_> = tornet.relays.iter().map(relay).collect::<Result<_>>()?;
+    let tool = require!(Tornet::tool(), "a Tor network of real relays");
+    let tornet = Tornet::start(tool, &["--relays", "3", "--exits", "1"]).await?;
+    let relays: Vec<_> = tornet.relays()?.iter().map(relay).collect::<Result<_>>()?;
     let (address, ids) = relays[1];
 
     // As a client, to every one of them.
@@ -339,9 +301,7 @@ impl Drop for Ends {
 
 #[tokio::test]
 async fn a_real_client_takes_us_for_its_bridge() -> Result<()> {
-    let Some(tor) = shared::program("tor") else {
-        return Ok(());
-    };
+    let tor = require!(find_program("tor"), "tor");
     let ours = Listener::bind("bridge").await?;
     let data = std::env::temp_dir().join(format!("chive-tor-client-{}", std::process::id()));
     std::fs::create_dir_all(&data)?;

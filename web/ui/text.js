@@ -26,6 +26,7 @@ const en = {
   starting: 'Starting the onion router in this tab…',
   connecting: 'Connecting to the bridge…',
   building: 'Connected. Routes are being built…',
+  noRouters: 'Connected. Waiting for routers to build a route of…',
   ready: 'Ready. Routes standing by: {count}.',
   finding: 'Looking for its list of files…',
   findingFor: '{seconds} s; given up after about {limit} s.',

@@ -11,14 +11,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fmt, io};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, trace, warn};
 
 use super::clock::Clock;
 use super::connect;
+use super::limits::{Gate, Refusal};
 use super::link::{LinkTask, LinkTimes};
+use super::listen;
 use super::pipe::{Bell, MAX_OUTBOUND_BYTES, MAX_OUTBOUND_BYTES_IN_ALL, Pipe};
+use super::process::Stop;
 use super::stats::Stats;
 use super::tls::{self, Tls};
 use super::transport::Transport;
@@ -166,6 +169,27 @@ impl Driver {
         };
         self.serve(stream, binding, Some(peer.ip()), false).await;
         drop(permit);
+    }
+
+    /// Serves the OR port on `listener` until `stop`, within what `gate` admits.
+    pub async fn serve_or_port(self, listener: TcpListener, gate: Gate, stop: Stop) {
+        listen::accept(listener, stop, |tcp, peer| {
+            let places = match gate.admit_from(peer.ip()) {
+                Ok(places) => places,
+                Err(refusal) => return self.refused(peer.ip(), refusal),
+            };
+            let driver = self.clone();
+            tokio::spawn(async move { driver.serve_tls(tcp, peer, places).await });
+        })
+        .await;
+    }
+
+    /// Counts a connection that is dropped for a limit.
+    pub fn refused(&self, peer: IpAddr, refusal: Refusal) {
+        self.stats()
+            .refused_connections
+            .fetch_add(1, Ordering::Relaxed);
+        debug!(peer = %Sensitive(peer), %refusal, "refused");
     }
 
     /// A WebSocket was opened to us: makes the link of it and runs it to its end. `permit` is

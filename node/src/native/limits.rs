@@ -65,6 +65,13 @@ pub struct AddressPlace {
     key: IpAddr,
 }
 
+/// A connection's places within the limits; dropped with it.
+#[derive(Debug)]
+pub struct Places {
+    _in_all: Place,
+    _of_address: AddressPlace,
+}
+
 impl Gate {
     /// A gate through which nobody has gone yet.
     pub fn new(limits: ConnectionLimits) -> Self {
@@ -83,6 +90,16 @@ impl Gate {
             .try_acquire_owned()
             .map_err(|_| Refusal::InAll)?;
         Ok(Place { _permit: permit })
+    }
+
+    /// Both places of a connection from `address`.
+    pub fn admit_from(&self, address: IpAddr) -> Result<Places, Refusal> {
+        let in_all = self.admit()?;
+        let of_address = self.admit_address(address, Instant::now())?;
+        Ok(Places {
+            _in_all: in_all,
+            _of_address: of_address,
+        })
     }
 
     /// A place among those of `address`.

@@ -1,7 +1,7 @@
 //! Ports that strangers connect to.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -14,6 +14,9 @@ use super::process::Stop;
 
 /// Connections that the system holds for us until we take them.
 const BACKLOG: u32 = 1024;
+
+/// Addresses in a router's descriptor.
+const MAX_ADDRESSES: usize = crate::wire::MAX_DESCRIPTOR_ADDRESSES;
 
 /// How long nothing is accepted after the system said that it has no room.
 const REST: Duration = Duration::from_millis(100);
@@ -44,6 +47,64 @@ pub fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
             ),
             _ => format!("cannot listen on {address} for the {what}: {error}"),
         })
+    })
+}
+
+/// Listens on all of `addresses`.
+pub fn bind_all(addresses: &[SocketAddr], what: &str) -> Result<Vec<TcpListener>, Failure> {
+    addresses
+        .iter()
+        .map(|address| bind(*address, what))
+        .collect()
+}
+
+/// Where `listeners` listen, with the ports that the system chose.
+pub fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses: io::Result<Vec<_>> = listeners.iter().map(TcpListener::local_addr).collect();
+    addresses.map_err(|error| Failure::new(format!("cannot tell where this listens: {error}")))
+}
+
+/// What to dial on this machine for the first of `addresses`: what listens on all addresses is
+/// reached at loopback.
+pub fn first_reachable(addresses: &[SocketAddr]) -> SocketAddr {
+    let Some(first) = addresses.first() else {
+        return SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    };
+    let ip = match first.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, first.port())
+}
+
+/// What a router's descriptor says of where it is reached: what the operator says, or where it
+/// listens, as far as that is one place.
+pub fn public_addresses(
+    said: &[SocketAddr],
+    listened: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, Failure> {
+    if said.len() > MAX_ADDRESSES {
+        return Err(Failure::new(format!(
+            "--or-address is given {} times: a descriptor holds {MAX_ADDRESSES}",
+            said.len()
+        )));
+    }
+    if let Some(wrong) = said
+        .iter()
+        .find(|address| address.ip().is_unspecified() || address.port() == 0)
+    {
+        return Err(Failure::new(format!(
+            "--or-address {wrong} is no address that others could dial"
+        )));
+    }
+    let one_place = listened
+        .iter()
+        .filter(|address| !address.ip().is_unspecified());
+    Ok(if said.is_empty() {
+        one_place.copied().take(MAX_ADDRESSES).collect()
+    } else {
+        said.to_vec()
     })
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicU64;
 /// Counters of one driver. Each only grows, except those that say "now".
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Connections that a limit refused.
+    pub refused_connections: AtomicU64,
     /// Links that were opened to us.
     pub accepted_links: AtomicU64,
     /// Links that we were asked to open.

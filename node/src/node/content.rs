@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::ids::{CircuitId, Ed25519Id, ReadId, RsaId, StreamId, TorrentId};
 use crate::node::Node;
 use crate::node::io::Event;
-use crate::node::origin::Purpose;
+use crate::node::origin::{Misuse, Purpose};
 use crate::node::timers::Wake;
 use crate::ordb::{
     Config, Demand, Failure, Progress, Read, ReadError, Requester, RequesterEvent, SourceFailure,
@@ -124,6 +124,23 @@ impl Node {
         self.directory_dirty = true;
         self.settle();
         Ok(id)
+    }
+
+    /// Fetches a torrent over a circuit that the host built, beside those that the node builds.
+    pub fn add_source(
+        &mut self,
+        now: Instant,
+        torrent: TorrentId,
+        circuit: CircuitId,
+    ) -> Result<(), Misuse> {
+        self.now = now;
+        let own = self.circuits.get(&circuit).ok_or(Misuse::NoCircuit)?;
+        if own.purpose != Purpose::Host || own.opened.is_none() {
+            return Err(Misuse::NoCircuit);
+        }
+        self.give_source(torrent, circuit);
+        self.settle();
+        Ok(())
     }
 
     /// Closes a torrent: its circuits are dropped, so that no later one is linked to it.

@@ -139,8 +139,7 @@ impl Node {
             return None;
         }
         let id = LinkId(self.next_id());
-        self.links
-            .insert(id, Link::new(Side::Initiator, expected));
+        self.links.insert(id, Link::new(Side::Initiator, expected));
         self.timers
             .set(Wake::Handshake(id), self.now + LINK_TIMEOUT);
         self.emit(Event::Dial { link: id, target });

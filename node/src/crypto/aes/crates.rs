@@ -1,8 +1,7 @@
-//! Keystream by the crates `aes` and `ctr`.
+//! Keystream by the crate `aes`.
 
 use aes::Aes128Enc;
-use ctr::cipher::{Array, InnerIvInit, KeyInit, StreamCipherCore};
-use ctr::{CtrCore, flavors::Ctr128BE};
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 use super::{Block, Engine};
 
@@ -17,7 +16,11 @@ impl Engine for Crates {
     }
 
     fn fill(&self, first: u128, out: &mut [Block]) {
-        CtrCore::<_, Ctr128BE>::inner_iv_init(&self.0, &first.to_be_bytes().into())
-            .write_keystream_blocks(Array::cast_slice_from_core_mut(out));
+        let mut counter = first;
+        for block in out.iter_mut() {
+            *block = counter.to_be_bytes();
+            counter = counter.wrapping_add(1);
+        }
+        self.0.encrypt_blocks(Array::cast_slice_from_core_mut(out));
     }
 }

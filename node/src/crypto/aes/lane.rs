@@ -6,14 +6,15 @@ pub(super) trait Lane: Copy {
     fn splat(word: u32) -> Self;
     fn from_bytes(bytes: [u8; 16]) -> Self;
     fn to_bytes(self) -> [u8; 16];
+    fn to_words(self) -> [u32; 4];
     fn and(self, other: Self) -> Self;
     fn xor(self, other: Self) -> Self;
     /// Each 64-bit word up by `N` bits.
     fn shl<const N: u32>(self) -> Self;
     /// Each 64-bit word down by `N` bits.
     fn shr<const N: u32>(self) -> Self;
-    /// Each 64-bit word less the other's, modulo 2⁶⁴.
-    fn sub(self, other: Self) -> Self;
+    /// Zero less each byte, modulo 256.
+    fn negate_bytes(self) -> Self;
     /// The low eight bytes of both, alternating.
     fn zip_low(self, other: Self) -> Self;
     /// The high eight bytes of both, alternating.
@@ -50,6 +51,12 @@ mod simd {
         }
 
         #[inline(always)]
+        fn to_words(self) -> [u32; 4] {
+            // SAFETY: both are 16 bytes without padding, and any bits are words.
+            unsafe { std::mem::transmute::<v128, [u32; 4]>(self.0) }
+        }
+
+        #[inline(always)]
         fn and(self, other: Self) -> Self {
             Simd(v128_and(self.0, other.0))
         }
@@ -70,8 +77,8 @@ mod simd {
         }
 
         #[inline(always)]
-        fn sub(self, other: Self) -> Self {
-            Simd(u64x2_sub(self.0, other.0))
+        fn negate_bytes(self) -> Self {
+            Simd(i8x16_neg(self.0))
         }
 
         #[inline(always)]
@@ -112,6 +119,11 @@ impl Lane for Words {
         (u128::from(self.0[1]) << 64 | u128::from(self.0[0])).to_le_bytes()
     }
 
+    fn to_words(self) -> [u32; 4] {
+        let [a, b] = self.0;
+        [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]
+    }
+
     fn and(self, other: Self) -> Self {
         Words([self.0[0] & other.0[0], self.0[1] & other.0[1]])
     }
@@ -128,11 +140,8 @@ impl Lane for Words {
         Words(self.0.map(|word| word >> N))
     }
 
-    fn sub(self, other: Self) -> Self {
-        Words([
-            self.0[0].wrapping_sub(other.0[0]),
-            self.0[1].wrapping_sub(other.0[1]),
-        ])
+    fn negate_bytes(self) -> Self {
+        Self::from_bytes(self.to_bytes().map(u8::wrapping_neg))
     }
 
     fn zip_low(self, other: Self) -> Self {

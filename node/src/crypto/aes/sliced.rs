@@ -33,8 +33,11 @@ pub(super) const BATCH: usize = 128;
 pub(super) type Planes<L> = [L; 8];
 /// The planes of the bytes of 128 blocks.
 type State<L> = [Planes<L>; 16];
-/// All bits of a block, each a word of zeros or ones: `[bit][place]`.
-type Masks = [[[u8; 4]; 16]; 8];
+/// All bits of a block, each a word of zeros or ones: `[column][bit][row]`.
+type Masks = [Column; 4];
+type Column = [[u32; 4]; 8];
+
+const NO_MASKS: Masks = [[[0; 4]; 8]; 4];
 
 /// An expanded key.
 pub(super) struct Sliced<L> {
@@ -54,8 +57,8 @@ impl<L: Lane> Engine for Sliced<L> {
     fn new(key: &[u8; 16]) -> Self {
         let mut engine = Sliced {
             early: [*key, [0; 16], [0; 16]],
-            late: [[[[0; 4]; 16]; 8]; 7],
-            last: [[[0; 4]; 16]; 8],
+            late: [NO_MASKS; 7],
+            last: NO_MASKS,
             lane: PhantomData,
         };
         let mut words = key
@@ -89,8 +92,7 @@ impl<L: Lane> Engine for Sliced<L> {
     fn fill(&self, first: u128, out: &mut [Block]) {
         debug_assert!(first.is_multiple_of(BATCH as u128) && out.len().is_multiple_of(BATCH));
         let mut common = Common::empty();
-        let (mut a, mut b) = (zeros(), zeros());
-        let mut bytes = [[L::splat(0); 16]; 8];
+        let (mut a, mut b) = (zeros::<L>(), zeros::<L>());
         let mut counter = first;
         for batch in out.as_chunks_mut().0 {
             if counter == first || counter.is_multiple_of(256) {
@@ -104,8 +106,8 @@ impl<L: Lane> Engine for Sliced<L> {
                 (state, next) = (next, state);
             }
             sub_bytes(state);
-            last_round(state, &self.last, &mut bytes);
-            to_blocks(&bytes, batch);
+            last_round(state, &self.last, next);
+            to_blocks(next, batch);
             counter = counter.wrapping_add(BATCH as u128);
         }
     }
@@ -133,8 +135,8 @@ impl Common {
     fn empty() -> Self {
         Common {
             key: 0,
-            one: [[[0; 4]; 16]; 8],
-            two: [[[0; 4]; 16]; 8],
+            one: NO_MASKS,
+            two: NO_MASKS,
         }
     }
 
@@ -171,8 +173,8 @@ impl Common {
         state: &mut State<L>,
     ) {
         let mut byte = times::<L, TIMES>(last);
-        for (plane, masks) in byte.iter_mut().zip(&self.one) {
-            *plane = plane.xor(splat(masks[ROW]));
+        for (plane, masks) in byte.iter_mut().zip(&self.one[0]) {
+            *plane = plane.xor(L::splat(masks[ROW]));
         }
         let byte = sub_byte(byte);
         let [two, three] = [times::<L, 2>(byte), times::<L, 3>(byte)];
@@ -183,9 +185,10 @@ impl Common {
             (ROW + 2, byte),
             (ROW + 1, byte),
         ] {
-            let place = 4 * column + row % 4;
-            for ((to, plane), masks) in state[place].iter_mut().zip(mixed).zip(&self.two) {
-                *to = plane.xor(splat(masks[place]));
+            let row = row % 4;
+            let to = &mut state[4 * column + row];
+            for ((to, plane), masks) in to.iter_mut().zip(mixed).zip(&self.two[column]) {
+                *to = plane.xor(L::splat(masks[row]));
             }
         }
     }
@@ -193,11 +196,6 @@ impl Common {
 
 fn zeros<L: Lane>() -> State<L> {
     [[L::splat(0); 8]; 16]
-}
-
-#[inline(always)]
-fn splat<L: Lane>(mask: [u8; 4]) -> L {
-    L::splat(u32::from_le_bytes(mask))
 }
 
 /// The planes of 128 bytes that count up from `first`, of which the low seven bits are xored on
@@ -255,24 +253,24 @@ fn shifted(column: usize, row: usize) -> usize {
 }
 
 /// ShiftRows, MixColumns and AddRoundKey.
-#[inline(never)]
 fn mix_columns<L: Lane>(from: &State<L>, keys: &Masks, to: &mut State<L>) {
-    for (column, to) in to.as_chunks_mut().0.iter_mut().enumerate() {
+    for ((column, to), keys) in to.as_chunks_mut().0.iter_mut().enumerate().zip(keys) {
         let from = |row| &from[shifted(column, row)];
-        mix_column(from(0), from(1), from(2), from(3), keys, column, to);
+        mix_column(from(0), from(1), from(2), from(3), keys, to);
     }
 }
 
 /// A column of MixColumns: with t = a xor the next row's a, each row is
 /// 2 t + the next row's a + t of the row after the next.
-#[inline(always)]
+//
+// Not inlined into the loop, where the compiler would compute all addresses anew.
+#[inline(never)]
 fn mix_column<L: Lane>(
     a: &Planes<L>,
     b: &Planes<L>,
     c: &Planes<L>,
     d: &Planes<L>,
-    keys: &Masks,
-    column: usize,
+    keys: &Column,
     to: &mut [Planes<L>; 4],
 ) {
     // A macro, since a loop would be left a loop, with its branches.
@@ -289,7 +287,7 @@ fn mix_column<L: Lane>(
     let top = steps!(7);
     macro_rules! row {
         ($i:literal, $folds:literal, $row:literal, $next:ident, $t:ident, $far:literal, $below:ident) => {
-            let key = splat::<L>(keys[$i][4 * column + $row]);
+            let key = L::splat(keys[$i][$row]);
             let sum = $next[$i].xor(key).xor($t[$far]).xor($below[$row]);
             to[$row][$i] = if $folds { sum.xor(top[$row]) } else { sum };
         };
@@ -319,34 +317,31 @@ fn mix_column<L: Lane>(
     plane!(7, false, top, t6);
 }
 
-/// ShiftRows and AddRoundKey, and the planes back to bytes: `bytes[i][place]` has that byte of the
+/// ShiftRows and AddRoundKey, and the planes back to bytes: `to[place][i]` has that byte of the
 /// blocks 8 n + i.
-#[inline(never)]
-fn last_round<L: Lane>(from: &State<L>, keys: &Masks, bytes: &mut [[L; 16]; 8]) {
-    for column in 0..4 {
-        for row in 0..4 {
-            let place = 4 * column + row;
-            let from = &from[shifted(column, row)];
-            macro_rules! plane {
-                ($i:literal) => {
-                    from[$i].xor(splat(keys[$i][place]))
-                };
-            }
-            let lanes = transpose_bits([
-                plane!(0),
-                plane!(1),
-                plane!(2),
-                plane!(3),
-                plane!(4),
-                plane!(5),
-                plane!(6),
-                plane!(7),
-            ]);
-            for (to, lane) in bytes.iter_mut().zip(lanes) {
-                to[place] = lane;
-            }
-        }
+fn last_round<L: Lane>(from: &State<L>, keys: &Masks, to: &mut State<L>) {
+    for ((column, to), keys) in to.as_chunks_mut::<4>().0.iter_mut().enumerate().zip(keys) {
+        let from = |row| &from[shifted(column, row)];
+        to[0] = to_bytes::<L, 0>(from(0), keys);
+        to[1] = to_bytes::<L, 1>(from(1), keys);
+        to[2] = to_bytes::<L, 2>(from(2), keys);
+        to[3] = to_bytes::<L, 3>(from(3), keys);
     }
+}
+
+#[inline(always)]
+fn to_bytes<L: Lane, const ROW: usize>(p: &Planes<L>, keys: &Column) -> [L; 8] {
+    let [a, b, c, d, e, f, g, h] = keys;
+    transpose_bits([
+        p[0].xor(L::splat(a[ROW])),
+        p[1].xor(L::splat(b[ROW])),
+        p[2].xor(L::splat(c[ROW])),
+        p[3].xor(L::splat(d[ROW])),
+        p[4].xor(L::splat(e[ROW])),
+        p[5].xor(L::splat(f[ROW])),
+        p[6].xor(L::splat(g[ROW])),
+        p[7].xor(L::splat(h[ROW])),
+    ])
 }
 
 /// Bit `i` of byte `n` of plane `j` becomes bit `j` of byte `n` of lane `i`.
@@ -388,7 +383,7 @@ fn transpose_bits<L: Lane>(planes: Planes<L>) -> [L; 8] {
 
 /// The bytes that [`last_round`] made, block by block.
 #[inline(never)]
-fn to_blocks<L: Lane>(bytes: &[[L; 16]; 8], out: &mut [Block; BATCH]) {
+fn to_blocks<L: Lane>(bytes: &State<L>, out: &mut [Block; BATCH]) {
     // Four perfect shuffles transpose 16 lanes of 16 bytes.
     #[inline(always)]
     fn shuffle<L: Lane>(x: [L; 16]) -> [L; 16] {
@@ -413,8 +408,9 @@ fn to_blocks<L: Lane>(bytes: &[[L; 16]; 8], out: &mut [Block; BATCH]) {
             high(7),
         ]
     }
-    for (i, lanes) in bytes.iter().enumerate() {
-        let blocks = shuffle(shuffle(shuffle(shuffle(*lanes))));
+    for i in 0..8 {
+        let lanes = std::array::from_fn(|place| bytes[place][i]);
+        let blocks = shuffle(shuffle(shuffle(shuffle(lanes))));
         for (n, block) in blocks.into_iter().enumerate() {
             out[8 * n + i] = block.to_bytes();
         }
@@ -424,16 +420,16 @@ fn to_blocks<L: Lane>(bytes: &[[L; 16]; 8], out: &mut [Block; BATCH]) {
 /// Each bit of `block` as a word of zeros or ones.
 #[inline(never)]
 fn spread<L: Lane>(block: &Block, to: &mut Masks) {
-    for (to, bytes) in to.iter_mut().zip(bits_of::<L>(*block)) {
+    for (bit, bytes) in bits_of::<L>(*block).into_iter().enumerate() {
         let [low, high] = [bytes.zip_low(bytes), bytes.zip_high(bytes)];
-        let words = [
+        let columns = [
             low.zip_low(low),
             low.zip_high(low),
             high.zip_low(high),
             high.zip_high(high),
         ];
-        for (to, words) in to.as_flattened_mut().chunks_exact_mut(16).zip(words) {
-            to.copy_from_slice(&words.to_bytes());
+        for (to, words) in to.iter_mut().zip(columns) {
+            to[bit] = words.to_words();
         }
     }
 }
@@ -444,8 +440,7 @@ fn bits_of<L: Lane>(block: Block) -> Planes<L> {
     let block = L::from_bytes(block);
     #[inline(always)]
     fn bit<L: Lane, const N: u32>(block: L) -> L {
-        let bit = block.shr::<N>().and(L::splat(0x0101_0101));
-        bit.shl::<8>().sub(bit)
+        block.shr::<N>().and(L::splat(0x0101_0101)).negate_bytes()
     }
     [
         bit::<L, 0>(block),

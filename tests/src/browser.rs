@@ -1,0 +1,230 @@
+//! A real Chromium, headless, driven by the WebDriver protocol.
+//!
+//! The browser is our own child, and the driver is told where it listens: what the driver starts
+//! itself would outlive it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::process::{Process, find_program};
+use crate::webdriver::Session;
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a page's script may take; what waits has its own, shorter deadline.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// A root user's container has no sandbox to give, and a closed network no update to fetch.
+const FLAGS: [&str; 14] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-breakpad",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+    "--enable-logging=stderr",
+    "--autoplay-policy=no-user-gesture-required",
+];
+
+/// Chromium and what drives it, where both are installed.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    chromium: PathBuf,
+    driver: PathBuf,
+}
+
+impl Installed {
+    /// Looks for them.
+    pub fn find() -> Option<Installed> {
+        let chromium = find_chromium()?;
+        let driver = find_program("chromedriver").or_else(|| find_program("chromium-driver"))?;
+        Some(Installed { chromium, driver })
+    }
+}
+
+/// Where Chromium lies, if it is installed.
+pub fn find_chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find_map(find_program)
+}
+
+/// Starts Chromium with a fresh profile and further arguments.
+pub fn start_chromium(chromium: &Path, profile: &Path, arguments: &[&str]) -> Result<Process> {
+    let profile = format!("--user-data-dir={}", profile.display());
+    let all = FLAGS
+        .into_iter()
+        .chain([&*profile])
+        .chain(arguments.iter().copied());
+    Process::start("chromium", chromium, all)
+}
+
+/// A browser with one window.
+pub struct Browser {
+    session: Session,
+    chromium: Process,
+    _driver: Process,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts one.
+    pub async fn start(installed: &Installed) -> Result<Browser> {
+        let profile = tempfile::Builder::new()
+            .prefix("chive-browser-")
+            .tempdir()?;
+        let arguments = [
+            "--remote-debugging-port=0",
+            "--window-size=1280,800",
+            "about:blank",
+        ];
+        let mut chromium = start_chromium(&installed.chromium, profile.path(), &arguments)?;
+        let debugger = chromium
+            .line("where it can be driven", START_TIMEOUT, |line| {
+                let url = line.strip_prefix("DevTools listening on ws://")?;
+                Some(url.split('/').next()?.to_owned())
+            })
+            .await?;
+        let mut driver = Process::start("chromedriver", &installed.driver, ["--port=0"])?;
+        let port: u16 = driver
+            .line("its port", START_TIMEOUT, |line| {
+                line.split_once("started successfully on port ")?
+                    .1
+                    .trim_end_matches('.')
+                    .parse()
+                    .ok()
+            })
+            .await?;
+        let capabilities = json!({
+            "goog:chromeOptions": { "debuggerAddress": debugger },
+            // Loading is waited for where it matters, by what the page shows.
+            "pageLoadStrategy": "none",
+            "timeouts": { "script": SCRIPT_TIMEOUT.as_millis() as u64 },
+        });
+        let session = Session::start(port, capabilities)
+            .await
+            .context("the browser's driver")?;
+        Ok(Browser {
+            session,
+            chromium,
+            _driver: driver,
+            _profile: profile,
+        })
+    }
+
+    /// Has a script run in each page before the page's own.
+    pub async fn run_before_pages(&self, script: &str) -> Result<()> {
+        let parameters = json!({ "source": script });
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", parameters)
+            .await
+    }
+
+    /// Goes to an address; does not wait for the page.
+    pub async fn go(&self, url: &str) -> Result<()> {
+        self.session
+            .post("url", json!({ "url": url }))
+            .await
+            .map(drop)
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) -> Result<()> {
+        self.session.post("refresh", json!({})).await.map(drop)
+    }
+
+    /// Runs the body of an `async` function in the page, whose `args` are given, and waits for
+    /// what it returns. `what` it waits for is told if it fails or takes longer than `limit`.
+    pub async fn run(&self, what: &str, limit: Duration, body: &str, args: Value) -> Result<Value> {
+        let script = format!(
+            "const [args, done] = arguments;
+             (async () => {{ {body} }})().then(
+               value => done({{ value }}),
+               error => done({{ error: String(error?.message ?? error) }}));"
+        );
+        let command = json!({ "script": script, "args": [args] });
+        let why = match timeout(limit, self.session.post("execute/async", command)).await {
+            Ok(Ok(mut answer)) => match answer.get("error") {
+                None => return Ok(answer["value"].take()),
+                Some(error) => anyhow!("{}", error.as_str().unwrap_or_default()),
+            },
+            Ok(Err(error)) => error,
+            Err(_) => anyhow!("not within {} seconds", limit.as_secs()),
+        };
+        let shown = timeout(Duration::from_secs(5), self.shown())
+            .await
+            .unwrap_or_default();
+        bail!(
+            "waiting for {what}: {why:#}\nthe page shows: {shown}\n{}",
+            self.console()
+        );
+    }
+
+    /// The text that the page shows.
+    async fn shown(&self) -> String {
+        let script = json!({ "script": "return document.body?.innerText ?? ''", "args": [] });
+        let text = self
+            .session
+            .post("execute/sync", script)
+            .await
+            .unwrap_or_default();
+        let lines = text.as_str().unwrap_or_default().lines();
+        lines
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" | ")
+    }
+
+    /// What the page and its workers wrote to their consoles, so much of it as is kept.
+    pub fn console(&self) -> String {
+        let log = self.chromium.log();
+        log.lines()
+            .filter(|line| line.contains("CONSOLE"))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    /// Saves what the window shows as PNG.
+    pub async fn screenshot(&self, file: &Path) -> Result<()> {
+        if let Some(folder) = file.parent() {
+            tokio::fs::create_dir_all(folder).await?;
+        }
+        let png = self.session.get("screenshot").await?;
+        let png = BASE64_STANDARD.decode(png.as_str().context("the screenshot")?)?;
+        tokio::fs::write(file, png)
+            .await
+            .with_context(|| format!("writing {}", file.display()))
+    }
+
+    /// Makes pages as large as this.
+    pub async fn resize(&self, width: u32, height: u32) -> Result<()> {
+        let parameters =
+            json!({ "width": width, "height": height, "mobile": false, "deviceScaleFactor": 1 });
+        self.devtools("Emulation.setDeviceMetricsOverride", parameters)
+            .await
+    }
+
+    /// A command of the DevTools protocol, by way of the driver.
+    async fn devtools(&self, command: &str, parameters: Value) -> Result<()> {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.session.post("goog/cdp/execute", body).await.map(drop)
+    }
+
+    /// The browser's process.
+    pub fn process(&self) -> &Process {
+        &self.chromium
+    }
+}
+
+#[cfg(test)]
+mod tests;
