@@ -45,6 +45,9 @@ use timers::{Timers, Wake};
 /// How often a router's link certificates are made anew.
 const RENEW_CERTS: Duration = Duration::from_secs(CERT_LIFETIME_SECONDS / 2);
 
+/// How often idle circuits are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// What a node did since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -249,6 +252,7 @@ impl Node {
                 self.certs = certify(&self.config, self.unix_now(), &mut self.rng);
                 self.timers.set(Wake::Certs, self.now + RENEW_CERTS);
             }
+            Wake::Sweep => self.sweep(),
             Wake::Build(circuit) => self.own_late(circuit),
             Wake::Extend(routed) => self.routed_late(routed),
             Wake::Torrent(torrent) => {
@@ -261,6 +265,21 @@ impl Node {
                 self.server.handle_timeout(self.now);
                 self.server_dirty = true;
             }
+        }
+    }
+
+    /// Circuits that have nothing to do give back memory; looked at while there are any.
+    fn sweep(&mut self) {
+        self.routed.values_mut().for_each(Routed::sweep);
+        self.circuits.values_mut().for_each(Own::sweep);
+        if !self.routed.is_empty() || !self.circuits.is_empty() {
+            self.sweep_later();
+        }
+    }
+
+    fn sweep_later(&mut self) {
+        if self.timers.at(Wake::Sweep).is_none() {
+            self.timers.set(Wake::Sweep, self.now + SWEEP);
         }
     }
 

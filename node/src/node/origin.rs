@@ -63,9 +63,18 @@ pub(crate) struct Own {
     pub(crate) purpose: Purpose,
     streams: BTreeMap<StreamId, Stream>,
     pub(crate) opened: Option<Instant>,
+    /// Whether a cell came since the last sweep.
+    busy: bool,
 }
 
 impl Own {
+    /// A circuit over which nothing came since the last call gives back what only speed needs.
+    pub(crate) fn sweep(&mut self) {
+        if !std::mem::replace(&mut self.busy, false) {
+            self.machine.rest();
+        }
+    }
+
     /// A number for a new stream.
     pub(crate) fn allocate_stream(&mut self) -> StreamId {
         self.machine.allocate_stream()
@@ -267,8 +276,10 @@ impl Node {
                 purpose,
                 streams: BTreeMap::new(),
                 opened: None,
+                busy: true,
             },
         );
+        self.sweep_later();
         self.timers.set(Wake::Build(id), self.now + BUILD_TIMEOUT);
         if self.links.get(&link).is_some_and(Link::is_open) {
             self.create_own(id);
@@ -363,6 +374,7 @@ impl Node {
         if command != Command::RELAY {
             return self.own_faulty(id, None, &CircuitFault::TooManyEarly);
         }
+        own.busy = true;
         let opened = own.machine.open(body);
         let (hop, tag) = match opened {
             Ok(from) => from,

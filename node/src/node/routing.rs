@@ -47,6 +47,17 @@ pub(crate) struct Routed {
     previous: (LinkId, CircId),
     next: Next,
     machine: RouterCircuit,
+    /// Whether a cell went through since the last sweep.
+    busy: bool,
+}
+
+impl Routed {
+    /// A circuit through which nothing went since the last call gives back what only speed needs.
+    pub(crate) fn sweep(&mut self) {
+        if !std::mem::replace(&mut self.busy, false) {
+            self.machine.rest();
+        }
+    }
 }
 
 impl Node {
@@ -121,8 +132,10 @@ impl Node {
                 previous: (id, circ),
                 next: Next::None,
                 machine: RouterCircuit::new(&keys),
+                busy: true,
             },
         );
+        self.sweep_later();
         if let Some(link) = self.links.get_mut(&id) {
             link.circuits.insert(circ, Owner::RoutedPrevious(key));
             link.queue.push_control(circ, reply, &body);
@@ -136,6 +149,7 @@ impl Node {
         let Some(routed) = self.routed.get_mut(&key) else {
             return;
         };
+        routed.busy = true;
         match routed.machine.handle_forward(command, body) {
             Ok(Inward::Onward) => {
                 self.counters.cells_relayed += 1;
@@ -158,6 +172,7 @@ impl Node {
         let Some(routed) = self.routed.get_mut(&key) else {
             return;
         };
+        routed.busy = true;
         if let Err(fault) = routed.machine.handle_backward(command, body) {
             return self.end_routed(key, fault.reason());
         }
@@ -433,6 +448,7 @@ impl Node {
         let Some(routed) = self.routed.get_mut(&key) else {
             return;
         };
+        routed.busy = true;
         let tag = routed.machine.seal(body);
         if counted {
             routed.machine.flow().note_sent(&tag);

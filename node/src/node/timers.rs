@@ -16,6 +16,8 @@ pub(crate) enum Wake {
     Directory,
     /// A router's link certificates grow old.
     Certs,
+    /// Idle circuits give back memory.
+    Sweep,
     /// A circuit that this node builds is late.
     Build(CircuitId),
     /// A circuit of another's waits for its next hop.
