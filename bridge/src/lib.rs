@@ -20,6 +20,7 @@ use chive_node::node::{BridgeLine, Config, Event, Limits, Node};
 use chive_node::torrent::Magnet;
 use chive_node::wire::Roles;
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
 pub use options::Options;
@@ -58,6 +59,7 @@ pub struct Bridge {
     pub ready: Ready,
     driver: Driver,
     stopper: Stopper,
+    ports: Vec<JoinHandle<()>>,
     _data: DataDir,
     patience: Duration,
 }
@@ -67,6 +69,10 @@ impl Bridge {
     /// options give, and closes them.
     pub async fn stop(self) {
         self.stopper.stop();
+        for port in self.ports {
+            // The port is free when its task has ended, however it did.
+            let _ = port.await;
+        }
         self.driver.stop(self.patience).await;
     }
 
@@ -137,10 +143,11 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
     let node = Node::new(config, seed, clock.now());
     let driver = Driver::start(node, clock, DriverOptions::new(tls), |event| match event {
         Event::Circuits => {}
-        event => debug!(?event, "nothing for a bridge to do"),
+        _ => debug!("an event that is nothing to a bridge"),
     });
 
     let (stopper, stop) = Stop::pair();
+    let mut ports = Vec::new();
     let ready = ready(
         &options,
         &identity,
@@ -162,21 +169,21 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
         driver.clone(),
     ));
     for listener in http {
-        tokio::spawn(server.clone().serve_http(listener, stop.clone()));
+        let served = server.clone().serve_http(listener, stop.clone());
+        ports.push(tokio::spawn(served));
     }
     for listener in or {
-        tokio::spawn(
-            driver
-                .clone()
-                .serve_or_port(listener, gate.clone(), stop.clone()),
-        );
+        let served = driver
+            .clone()
+            .serve_or_port(listener, gate.clone(), stop.clone());
+        ports.push(tokio::spawn(served));
     }
     if let Some(listener) = metrics {
         let render = move || {
             let server = server.clone();
             async move { server.metrics().await }
         };
-        tokio::spawn(http::serve_metrics(listener, stop, render));
+        ports.push(tokio::spawn(http::serve_metrics(listener, stop, render)));
     }
     info!(fingerprint = %identity.ids().rsa, "the bridge listens");
     let patience = Duration::from_secs(options.stop_seconds.unwrap_or(3));
@@ -184,6 +191,7 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
         ready,
         driver,
         stopper,
+        ports,
         _data: data,
         patience,
     })

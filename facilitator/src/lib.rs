@@ -20,6 +20,7 @@ use chive_node::node::bridge_line::to_base64url;
 use chive_node::node::{Config, Event, Limits, Node};
 use chive_node::wire::Roles;
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 pub use bridges::BridgeReady;
@@ -57,6 +58,7 @@ pub struct Facilitator {
     bridges: Bridges,
     driver: Driver,
     stopper: Stopper,
+    ports: Vec<JoinHandle<()>>,
     _data: DataDir,
     patience: Duration,
 }
@@ -80,6 +82,10 @@ impl Facilitator {
     /// options give, and closes them.
     pub async fn stop(self) {
         self.stopper.stop();
+        for port in self.ports {
+            // The port is free when its task has ended, however it did.
+            let _ = port.await;
+        }
         self.driver.stop(self.patience).await;
     }
 
@@ -173,12 +179,12 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
     });
 
     let (stopper, stop) = Stop::pair();
+    let mut ports = Vec::new();
     for listener in or {
-        tokio::spawn(
-            driver
-                .clone()
-                .serve_or_port(listener, gate.clone(), stop.clone()),
-        );
+        let served = driver
+            .clone()
+            .serve_or_port(listener, gate.clone(), stop.clone());
+        ports.push(tokio::spawn(served));
     }
     if let Some(listener) = metrics {
         let (driver, bridges) = (driver.clone(), bridges.clone());
@@ -197,7 +203,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
                 )
             }
         };
-        tokio::spawn(http::serve_metrics(listener, stop, render));
+        ports.push(tokio::spawn(http::serve_metrics(listener, stop, render)));
     }
     info!(fingerprint = %identity.ids().rsa, "the facilitator listens");
     Ok(Facilitator {
@@ -207,6 +213,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         bridges,
         driver,
         stopper,
+        ports,
         _data: data,
         patience: Duration::from_secs(options.stop_seconds.unwrap_or(3)),
     })
