@@ -96,6 +96,8 @@ pub(super) async fn run(
     peer: PeerKey,
     address: SocketAddr,
 ) {
+    // Held until the end; it is never closed.
+    let _place = shared.places.acquire().await;
     let gone = match connect(&shared, torrent, address).await {
         Ok(stream) => {
             let wake = Arc::<Notify>::default();

@@ -18,6 +18,7 @@ use std::time::Duration;
 use librqbit_bencode::{ByteBuf, from_bytes};
 use serde::Deserialize;
 use tokio::net::{UdpSocket, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::address::may_contact;
@@ -77,20 +78,10 @@ pub(super) async fn search(
     found: impl Fn(&[SocketAddr]),
     answered: impl Fn(u32),
 ) {
-    let mut bootstrap = Vec::new();
-    for host in dht.bootstrap.iter().take(MAX_BOOTSTRAP) {
-        match lookup_host(host).await {
-            Ok(addresses) => bootstrap.extend(addresses),
-            Err(error) => tracing::debug!(%error, "a DHT bootstrap node has no address"),
-        }
-    }
     let v4 = Ipv4Addr::UNSPECIFIED.into();
     let v6 = Ipv6Addr::UNSPECIFIED.into();
     let search = async |local: IpAddr| {
-        let mut search = Search::new(dht, local.is_ipv4(), target, &bootstrap);
-        if search.candidates.is_empty() && search.unnamed.is_empty() {
-            return;
-        }
+        let mut search = Search::new(dht, local.is_ipv4(), target);
         // Without IPv6 there is no socket, and nothing to search.
         let Ok(socket) = UdpSocket::bind((local, 0)).await else {
             return;
@@ -109,6 +100,8 @@ struct Search<'a> {
     own_id: NodeId,
     /// Nodes whose id is not known yet: the bootstrap nodes.
     unnamed: Vec<SocketAddr>,
+    /// Their addresses, as they are looked up.
+    lookups: JoinSet<std::io::Result<Vec<SocketAddr>>>,
     /// By distance from the target.
     candidates: BTreeMap<NodeId, Candidate>,
     seen: HashSet<SocketAddr>,
@@ -149,13 +142,14 @@ struct Answer<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(dht: &'a Dht, is_v4: bool, target: NodeId, bootstrap: &[SocketAddr]) -> Self {
+    fn new(dht: &'a Dht, is_v4: bool, target: NodeId) -> Self {
         let mut search = Self {
             dht,
             is_v4,
             target,
             own_id: rand::random(),
             unnamed: Vec::new(),
+            lookups: JoinSet::new(),
             candidates: BTreeMap::new(),
             seen: HashSet::new(),
             questions: HashMap::new(),
@@ -166,12 +160,24 @@ impl<'a> Search<'a> {
             search.add(address, id);
         }
         if search.candidates.len() < ENOUGH_KNOWN {
-            // The operator named these: they may be anywhere.
-            let ours = bootstrap.iter().filter(|a| a.is_ipv4() == is_v4);
-            search.unnamed = ours.copied().take(MAX_BOOTSTRAP).collect();
-            search.seen.extend(&search.unnamed);
+            for host in dht.bootstrap.iter().take(MAX_BOOTSTRAP).cloned() {
+                let lookup = async move { Ok(lookup_host(host).await?.collect()) };
+                search.lookups.spawn(lookup);
+            }
         }
         search
+    }
+
+    /// Where a bootstrap node is. The operator named it: it may be anywhere.
+    fn enter(&mut self, addresses: Vec<SocketAddr>) {
+        for address in addresses {
+            if address.is_ipv4() == self.is_v4
+                && self.unnamed.len() < MAX_BOOTSTRAP
+                && self.seen.insert(address)
+            {
+                self.unnamed.push(address);
+            }
+        }
     }
 
     async fn run(
@@ -185,10 +191,17 @@ impl<'a> Search<'a> {
             while let Some((address, distance)) = self.next() {
                 self.ask(socket, address, distance).await;
             }
-            let Some(until) = self.questions.values().map(|question| question.until).min() else {
+            let until = self.questions.values().map(|question| question.until).min();
+            if until.is_none() && self.lookups.is_empty() {
                 return;
-            };
+            }
+            let until = until.unwrap_or_else(|| Instant::now() + NODE_TIMEOUT);
             tokio::select! {
+                Some(looked_up) = self.lookups.join_next() => match looked_up {
+                    Ok(Ok(addresses)) => self.enter(addresses),
+                    Ok(Err(error)) => tracing::debug!(%error, "a DHT node has no address"),
+                    Err(error) => tracing::debug!(%error, "a look-up ended"),
+                },
                 received = socket.recv_from(&mut datagram) => {
                     // An error here is about some datagram that we sent; its node times out.
                     if let Ok((length, from)) = received
@@ -328,7 +341,7 @@ mod tests {
     fn nonsense_is_no_answer() {
         let dht = Dht::new(Vec::new(), true);
         let node = ([127, 0, 0, 1], 5).into();
-        let mut search = Search::new(&dht, true, [7; 20], &[node]);
+        let mut search = Search::new(&dht, true, [7; 20]);
         search.questions.insert(
             *b"abcd",
             super::Question {
@@ -347,7 +360,7 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut flipped = good.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let mut search = Search::new(&dht, true, [7; 20], &[node]);
+            let mut search = Search::new(&dht, true, [7; 20]);
             let _ = search.handle_answer(node, &flipped);
         }
         let other = ([127, 0, 0, 1], 6).into();
@@ -366,7 +379,7 @@ mod tests {
     fn nodes_at_home_are_not_asked() {
         let dht = Dht::new(Vec::new(), false);
         let node = ([1, 1, 1, 1], 5).into();
-        let mut search = Search::new(&dht, true, [7; 20], &[]);
+        let mut search = Search::new(&dht, true, [7; 20]);
         search.questions.insert(
             *b"abcd",
             super::Question {

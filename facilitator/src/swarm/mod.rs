@@ -14,8 +14,9 @@
 //!   eviction. A storage that forgets on its own fails the stream that reads it.
 //! - *Taking only.* `disable-upload` stops pieces, but the session still tells peers of other
 //!   peers (`task_send_pex_to_peer`), sends a bitfield and `have`s, and names the client.
-//! - *No listening port.* Trackers are announced to for the session's life, with `started` and
-//!   without ever a `stopped`.
+//! - *No listening port.* Where nothing listens trackers are told port 4240
+//!   (`announce_port().unwrap_or(4240)` in `session.rs`), for the session's life and without ever a
+//!   `stopped`: others are sent to our address, where at best nobody answers.
 //! - One piece is asked of one peer, so the first piece comes at that peer's rate.
 //!
 //! So the leech's own part, who is asked for what ([`torrent`]), is written here, on librqbit's
@@ -50,7 +51,7 @@ use chive_node::ordb::{ContentAnswer, ContentWant};
 use chive_node::torrent::{Infohash, MAX_METADATA_LEN};
 use chive_node::wire::DbEndReason;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use url::Url;
@@ -95,6 +96,8 @@ pub struct SwarmConfig {
     pub max_torrents: usize,
     /// The most peers of a torrent that we are connected to.
     pub max_peers: usize,
+    /// The most peers of all torrents together. A home router keeps a note of each.
+    pub max_connections: usize,
     /// The longest info dictionary; a longer one is refused as TOO_LARGE.
     pub max_metadata: usize,
     /// After this time without an info dictionary a torrent is NOT_FOUND.
@@ -116,6 +119,7 @@ impl Default for SwarmConfig {
             memory_cap: 256 << 20,
             max_torrents: 32,
             max_peers: 40,
+            max_connections: 400,
             max_metadata: MAX_METADATA_LEN,
             find_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
@@ -156,6 +160,8 @@ struct Shared {
     config: Arc<SwarmConfig>,
     dht: Dht,
     state: Mutex<State>,
+    /// `max_connections` of them.
+    places: Semaphore,
     /// There may be something to answer.
     answerable: Notify,
 }
@@ -202,6 +208,7 @@ impl Swarm {
                 turn: TorrentKey(0),
                 counts: Counts::default(),
             }),
+            places: Semaphore::new(config.max_connections),
             config: Arc::new(config),
             answerable: Notify::new(),
         });

@@ -51,6 +51,8 @@ pub(super) struct AddressBook {
 #[derive(Debug, Default)]
 struct Contact {
     attempts: u32,
+    /// It is tried for as long as the torrent is open.
+    lasts: bool,
 }
 
 impl AddressBook {
@@ -65,6 +67,14 @@ impl AddressBook {
         self.addresses.insert(address, Contact::default());
         self.wait(now, address);
         true
+    }
+
+    /// Adds an address that is never forgotten.
+    pub(super) fn add_lasting(&mut self, now: Instant, address: SocketAddr) {
+        self.add(now, address);
+        if let Some(contact) = self.addresses.get_mut(&address) {
+            contact.lasts = true;
+        }
     }
 
     /// Whom to contact now, and whether for the first time.
@@ -92,8 +102,8 @@ impl AddressBook {
         if was_of_use {
             contact.attempts = 1;
         }
-        let attempts = contact.attempts;
-        if attempts >= MAX_ATTEMPTS {
+        let attempts = contact.attempts.clamp(1, MAX_ATTEMPTS);
+        if attempts == MAX_ATTEMPTS && !contact.lasts {
             self.addresses.remove(&address);
         } else {
             self.wait(now + FIRST_RETRY * 4u32.pow(attempts - 1), address);
@@ -285,6 +295,14 @@ mod tests {
         assert_eq!(attempts, 4);
         // Somebody names it again: it gets its chances again.
         assert!(book.add(now, address(1)));
+
+        let mut book = AddressBook::default();
+        book.add_lasting(now, address(2));
+        for attempt in 0..20 {
+            now = book.next_at().expect("another attempt");
+            assert_eq!(book.take(now), Some((address(2), attempt == 0)));
+            book.ended(now, address(2), false);
+        }
     }
 
     #[test]

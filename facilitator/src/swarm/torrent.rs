@@ -142,7 +142,7 @@ impl Torrent {
         let mut book = AddressBook::default();
         // The operator named these: they are not a stranger's.
         for address in &config.peers {
-            book.add(now, *address);
+            book.add_lasting(now, *address);
         }
         Self {
             key,
@@ -341,7 +341,7 @@ impl Torrent {
                 return Step::Dial(PeerKey(self.next_peer), address);
             }
             wake_at = self.book.next_at().map_or(wake_at, |at| at.min(wake_at));
-        } else if self.book.next_at().is_some_and(|at| at <= now) {
+        } else if self.lacks_blocks() && self.book.next_at().is_some_and(|at| at <= now) {
             // Somebody waits for a place.
             wake_at = wake_at.min(self.make_place(now));
         }
@@ -359,8 +359,11 @@ impl Torrent {
 
     /// Whether more peers would be of use.
     pub(super) fn lacks_peers(&self) -> bool {
-        let needed = matches!(self.info, Info::AwaitMetadata { .. }) || !self.asks.is_empty();
-        needed && self.peers.len() < self.config.max_peers / 2
+        self.lacks_blocks() && self.peers.len() < self.config.max_peers / 2
+    }
+
+    fn lacks_blocks(&self) -> bool {
+        matches!(self.info, Info::AwaitMetadata { .. }) || !self.asks.is_empty()
     }
 
     /// Nodes of the DHT answered.

@@ -132,17 +132,7 @@ pub(crate) fn read_info(name: Infohash, bytes: Bytes) -> Option<InfoRead> {
     if !name.names(&bytes) {
         return None;
     }
-    let expect = match name {
-        Infohash::V1(v1) => Magnet {
-            v1: Some(v1),
-            ..Magnet::default()
-        },
-        Infohash::V2(v2) => Magnet {
-            v2: Some(v2),
-            ..Magnet::default()
-        },
-    };
-    let metainfo = Metainfo::from_info(bytes.clone(), &expect).ok();
+    let metainfo = Metainfo::from_info(bytes.clone(), &Magnet::new(name)).ok();
     let verifier = metainfo.map(|metainfo| Arc::new(Verifier::new(Arc::new(metainfo))));
     Some(InfoRead { bytes, verifier })
 }
