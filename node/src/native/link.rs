@@ -145,7 +145,6 @@ impl<T: Transport> LinkTask<T> {
             };
             if !self.arrived.is_empty() {
                 self.last_received = Instant::now();
-                self.pinged = false;
                 let arrived = self.arrived.len() as u64;
                 self.stats
                     .received_bytes
@@ -181,11 +180,15 @@ impl<T: Transport> LinkTask<T> {
         {
             return self.end("the peer takes no bytes any longer".to_owned(), false);
         }
-        let silent = now - self.last_received;
-        if self.pings && silent >= self.times.silent {
-            if self.pinged && silent >= 2 * self.times.silent {
+        if self.transport.heard() {
+            self.pinged = false;
+        }
+        if self.pings && now >= self.last_received + self.times.silent {
+            if self.pinged {
                 return self.end("the peer is silent".to_owned(), false);
             }
+            // An answered ping is followed by the next one: what stands between, a proxy or a
+            // NAT, shall see that this connection lives.
             self.transport.ping();
             self.pinged = true;
         }

@@ -27,6 +27,7 @@ use tokio_rustls::rustls::server::NoServerSessionStorage;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     self, ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -61,13 +62,20 @@ impl Tls {
     /// The certificate is made anew with each process, as Tor's relays do every few hours: what
     /// lasts is the identity in CERTS, which this process binds to it.
     pub fn generate() -> io::Result<Self> {
+        Self::with_versions(&[&TLS13, &TLS12])
+    }
+
+    /// The same with these versions of TLS only.
+    pub(super) fn with_versions(
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> io::Result<Self> {
         let mut generator = random::generator()?;
         let (certificate, key) = self_signed(&mut generator).map_err(io::Error::other)?;
         let certificate_sha256 = Sha256::digest(&certificate).into();
         let provider = Arc::new(ring::default_provider());
 
         let mut server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13, &TLS12])
+            .with_protocol_versions(versions)
             .map_err(io::Error::other)?
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
@@ -77,7 +85,7 @@ impl Tls {
         server.send_tls13_tickets = 0;
 
         let mut client = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&TLS13, &TLS12])
+            .with_protocol_versions(versions)
             .map_err(io::Error::other)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(BoundByCerts::new(&provider)))

@@ -37,6 +37,11 @@ pub(super) trait Transport: Send + Unpin {
     /// A sign of life that the peer answers, where the transport has one.
     fn ping(&mut self) {}
 
+    /// Whether the peer gave a sign of life, an answer to a ping included, since this was asked.
+    fn heard(&mut self) -> bool {
+        false
+    }
+
     /// The TLS exporter's secret for `context`.
     fn export(&self, context: &[u8]) -> io::Result<[u8; 32]>;
 }

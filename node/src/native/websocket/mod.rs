@@ -52,6 +52,7 @@ pub struct WebSocket {
     /// Control frames that go out before the next message.
     pong: Option<Bytes>,
     ping: bool,
+    heard: bool,
     close: Option<u16>,
     close_sent: bool,
     /// The client's masks (RFC 6455, 5.3: a proxy between must not be able to foresee them).
@@ -74,6 +75,7 @@ impl WebSocket {
             sending_payload: 0,
             pong: None,
             ping: false,
+            heard: false,
             close: None,
             close_sent: false,
             masks,
@@ -187,6 +189,7 @@ impl Transport for WebSocket {
             match pin!(self.tcp.read_buf(&mut self.raw)).poll(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(arrived.len() > before)),
                 Poll::Ready(Ok(read)) => {
+                    self.heard = true;
                     if read >= self.step {
                         self.step = (self.step * 2).min(MAX_INBOUND_BYTES);
                     }
@@ -247,6 +250,10 @@ impl Transport for WebSocket {
 
     fn ping(&mut self) {
         self.ping = true;
+    }
+
+    fn heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
     }
 
     fn export(&self, _context: &[u8]) -> io::Result<[u8; 32]> {
