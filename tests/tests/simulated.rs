@@ -6,6 +6,7 @@ use std::time::Duration;
 use chive_node::ids::{CircuitId, ReadId, TorrentId};
 use chive_node::node::{BridgeState, Event};
 use chive_node::ordb::{Demand, Read};
+use chive_node::torrent::TorrentFile;
 use chive_node::wire::Roles;
 use chive_tests::sim::{LinkModel, Manner, NodeIndex, World};
 use chive_tests::torrents::TestTorrent;
@@ -276,4 +277,21 @@ fn two_torrents_never_share_a_circuit() {
     assert!(done);
     assert!(first.bytes == one.content && second.bytes == two.content);
     assert!(seen.len() >= 4, "each torrent had circuits of its own");
+}
+
+#[test]
+fn a_torrent_file_is_told_of_as_a_link_is() {
+    let mut world = World::new(17, LinkModel::default());
+    let torrent = TestTorrent::new(17, 100_000, 16 << 10);
+    let (_, _, tab) = network(&mut world, 2, 3, &torrent);
+    let file = [&b"d4:info"[..], &torrent.info, b"e"].concat();
+    let file = TorrentFile::parse(&file).expect("a .torrent file");
+    let id = world
+        .call(tab, |node, now| node.open_torrent_file(now, file))
+        .expect("opened");
+    // At once: nobody has to be asked.
+    let told = world.take_events(tab).into_iter().any(
+        |event| matches!(event, Event::Metadata { torrent, ref metainfo } if torrent == id && metainfo.name() == "film.webm"),
+    );
+    assert!(told, "the metadata is not told of");
 }

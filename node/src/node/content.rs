@@ -82,7 +82,7 @@ impl Node {
         self.add_torrent(requester)
     }
 
-    /// Opens a torrent whose file is at hand.
+    /// Opens a torrent whose file is at hand; [`Event::Metadata`] follows at once.
     pub fn open_torrent_file(
         &mut self,
         now: Instant,
@@ -111,6 +111,7 @@ impl Node {
             return Err(OpenError::TooMany);
         }
         let id = TorrentId(self.next_id());
+        let metainfo = requester.metainfo().cloned();
         self.torrents.insert(
             id,
             Torrent {
@@ -122,6 +123,13 @@ impl Node {
         );
         self.torrents_dirty.insert(id);
         self.directory_dirty = true;
+        // Told also where the user had it, so that a host has one way to learn of it.
+        if let Some(metainfo) = metainfo {
+            self.emit(Event::Metadata {
+                torrent: id,
+                metainfo,
+            });
+        }
         self.settle();
         Ok(id)
     }
