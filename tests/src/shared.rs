@@ -48,6 +48,12 @@ struct Started {
 }
 
 impl Started {
+    async fn bench(&self, arguments: &[&str]) -> Result<String> {
+        let mut all = vec!["bench".into(), self.folder.path().into()];
+        all.extend(arguments.iter().map(OsString::from));
+        run(&self.tool, &all).await
+    }
+
     async fn start<S: Into<OsString>>(
         tool: PathBuf,
         arguments: impl IntoIterator<Item = S>,
@@ -225,6 +231,11 @@ impl Swarm {
             .with_context(|| format!("the swarm has no {kind} torrent of {name}"))
     }
 
+    /// Runs `swarm bench`: downloads with a real client; what it prints.
+    pub async fn bench(&self, arguments: &[&str]) -> Result<String> {
+        self.started.bench(arguments).await
+    }
+
     /// The seeders.
     pub fn seeders(&self) -> &[Seeder] {
         &self.facts.seeders
@@ -322,11 +333,9 @@ impl Tornet {
         &self.facts
     }
 
-    /// Runs `tornet bench`; what it prints.
+    /// Runs `tornet bench`: downloads with a real client; what it prints.
     pub async fn bench(&self, arguments: &[&str]) -> Result<String> {
-        let mut all = vec!["bench".into(), self.folder().into()];
-        all.extend(arguments.iter().map(OsString::from));
-        run(&self.started.tool, &all).await
+        self.started.bench(arguments).await
     }
 }
 

@@ -48,7 +48,10 @@ async fn twenty_megabytes_through_three_real_relays() -> Result<()> {
     let relays = tornet.relays()?;
     let exit = relays.iter().find(|relay| relay.exit).context("no exit")?;
     let others = relays.iter().filter(|relay| !relay.exit);
-    let mut path: Vec<Router> = others.take(2).map(|relay| relay.router()).collect::<Result<_>>()?;
+    let mut path: Vec<Router> = others
+        .take(2)
+        .map(|relay| relay.router())
+        .collect::<Result<_>>()?;
     path.push(exit.router()?);
 
     let content = content();
@@ -67,4 +70,3 @@ async fn twenty_megabytes_through_three_real_relays() -> Result<()> {
     assert_eq!(digest.finalize(), expected);
     Ok(())
 }
-
