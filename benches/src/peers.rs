@@ -5,7 +5,7 @@ use anyhow::Result;
 /// How long librqbit takes from a magnet link to the first MiB, in milliseconds; nothing if the
 /// benchmarks were built without it.
 #[cfg(feature = "librqbit")]
-pub async fn librqbit_first_mib_ms(magnet: &str) -> Result<Option<f64>> {
+pub(crate) async fn librqbit_first_mib_ms(magnet: &str) -> Result<Option<f64>> {
     use anyhow::Context;
     use librqbit::{AddTorrent, AddTorrentOptions, Session, SessionOptions};
     use tokio::io::AsyncReadExt;
@@ -40,6 +40,6 @@ pub async fn librqbit_first_mib_ms(magnet: &str) -> Result<Option<f64>> {
 /// benchmarks were built without it.
 #[cfg(not(feature = "librqbit"))]
 #[expect(clippy::unused_async, reason = "of one shape with the other")]
-pub async fn librqbit_first_mib_ms(_magnet: &str) -> Result<Option<f64>> {
+pub(crate) async fn librqbit_first_mib_ms(_magnet: &str) -> Result<Option<f64>> {
     Ok(None)
 }

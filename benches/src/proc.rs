@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 
 /// CPU time that a process has used, in milliseconds. The kernel counts in ticks of 10 ms.
-pub fn cpu_ms(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_ms(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name, in parentheses, may hold spaces; what follows it does not.
     let (_, fields) = stat.rsplit_once(") ").context("a strange /proc/PID/stat")?;
@@ -17,7 +17,7 @@ pub fn cpu_ms(pid: u32) -> Result<f64> {
 }
 
 /// A process's resident memory in KiB.
-pub fn resident_kib(pid: u32) -> Result<f64> {
+pub(crate) fn resident_kib(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
         .lines()

@@ -20,9 +20,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// What the tab says.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Measured {
-    /// From the magnet link to its checked metadata.
-    pub metadata_ms: f64,
+pub(crate) struct Measured {
     /// From the magnet link to the first verified MiB.
     pub first_mib_ms: f64,
     /// From the magnet link to the last verified byte.
@@ -32,11 +30,11 @@ pub struct Measured {
 }
 
 /// A page for benchmarks: the built page, and the one that measures.
-pub struct BenchPage(TempDir);
+pub(crate) struct BenchPage(TempDir);
 
 impl BenchPage {
     /// Lays it out.
-    pub fn new() -> Result<BenchPage> {
+    pub(crate) fn new() -> Result<BenchPage> {
         let folder = tempfile::tempdir()?;
         copy(&workspace().join("web/dist"), folder.path())
             .context("the page is not built: cargo xtask web")?;
@@ -45,7 +43,7 @@ impl BenchPage {
     }
 
     /// `config` with bridges that serve this page.
-    pub fn served_by(&self, mut config: Config) -> Config {
+    pub(crate) fn served_by(&self, mut config: Config) -> Config {
         let folder = self.0.path().to_string_lossy().into_owned();
         config
             .bridge_arguments
@@ -56,7 +54,11 @@ impl BenchPage {
 
 /// Downloads the first `bytes` of a torrent's first file in a fresh browser. Nothing if there is
 /// no browser.
-pub async fn download(network: &Network, magnet: &str, bytes: u64) -> Result<Option<Measured>> {
+pub(crate) async fn download(
+    network: &Network,
+    magnet: &str,
+    bytes: u64,
+) -> Result<Option<Measured>> {
     let Some(chromium) = find_chromium() else {
         return Ok(None);
     };

@@ -3,7 +3,9 @@
 //! They lie in the folder that `CHIVE_SHARED` names, or in `../shared` beside the checkout.
 
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Blocking, Stdio};
 use std::time::Duration;
@@ -59,7 +61,11 @@ impl Started {
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Started> {
         // Long paths do not fit into the sockets' names: the system's own folder is short.
-        let folder = tempfile::Builder::new().prefix("chive-").tempdir()?;
+        // The tracker gives up being root before it reads its list again, so others may look in.
+        let folder = tempfile::Builder::new()
+            .prefix("chive-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()?;
         let started = Started { tool, folder };
         let mut all = vec![
             "start".into(),

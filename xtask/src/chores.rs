@@ -41,12 +41,17 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
     packages::for_tests();
     page::build(false)?;
     say("building the bridge, the facilitator and the benchmarks");
-    binaries(&[
-        "chive-bridge",
-        "chive-facilitator",
-        "chive-tests",
+    binaries(&["chive-bridge", "chive-facilitator"])?;
+    // Apart from the rest, which needs no peer's library built.
+    let mut benchmarks = cargo();
+    benchmarks.args([
+        "build",
+        "--release",
+        "--quiet",
+        "--package",
         "chive-benches",
-    ])?;
+    ]);
+    run(benchmarks.args(["--features", "librqbit"]))?;
     exec(program(target().join("release/chive-bench")).args(arguments))
 }
 
