@@ -39,7 +39,7 @@ async fn swarm(bytes: u64) -> Result<Option<(Swarm, tempfile::TempDir)>> {
 
 fn noise(file: &Path, bytes: u64) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
-    let mut state = 0x0123_4567_89ab_cdef_u64;
+    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ bytes;
     for _ in 0..bytes / 8 {
         state ^= state << 13;
         state ^= state >> 7;
