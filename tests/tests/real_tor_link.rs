@@ -181,7 +181,7 @@ impl Listener {
         Ok(Listener {
             identity: Identity::generate(&mut rng(name))?,
             tcp,
-            tls: tls::Server::new()?,
+            tls: tls::Server::new(unix_now(), &mut rng(name))?,
         })
     }
 

@@ -5,9 +5,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::ed25519_cert::{self, Ed25519Cert, same};
-use super::rsa_cert::{
-    RsaIdentity, check_cross_cert, check_identity_cert, make_cross_cert, make_identity_cert,
-};
+use super::rsa_cert::{check_cross_cert, check_identity_cert, make_cross_cert, make_identity_cert};
 use super::{Binding, CertFault, Identity, IdentityError, PeerFault, RouterIds, Side};
 use crate::ids::Ed25519Id;
 use crate::wire::{Cert, CertType, Certs};
@@ -38,7 +36,6 @@ impl LinkCerts {
         unix_now: u64,
         rng: &mut R,
     ) -> Result<Self, IdentityError> {
-        let rsa = RsaIdentity::new(identity.rsa().to_public_key()).ok_or(IdentityError::Rsa)?;
         let (signing_key, auth_key) = (new_key(rng), new_key(rng));
         let ed25519 = |kind, certified: &[u8; 32], signer| Cert {
             kind,
@@ -68,7 +65,7 @@ impl LinkCerts {
         );
         Ok(LinkCerts {
             ids: identity.ids(),
-            rsa_sha256: rsa.sha256,
+            rsa_sha256: identity.rsa().sha256(),
             tls_certificate_sha256,
             made: unix_now,
             as_responder: Certs {
@@ -185,12 +182,12 @@ pub(super) fn check(
     let kind = CertType::RSA_CROSS;
     check_cross_cert(get(kind)?, &rsa, &ed25519, unix_now).map_err(by(kind))?;
     let ids = RouterIds {
-        rsa: rsa.id,
+        rsa: rsa.id(),
         ed25519,
     };
     Ok(PeerCerts {
         ids,
-        rsa_sha256: rsa.sha256,
+        rsa_sha256: rsa.sha256(),
         auth_key,
     })
 }

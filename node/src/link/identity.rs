@@ -2,27 +2,22 @@
 
 use ed25519_dalek::SigningKey;
 use rand_core::CryptoRng;
-use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey, EncodeRsaPublicKey};
-use rsa::traits::PublicKeyParts;
-use rsa::{RsaPrivateKey, RsaPublicKey};
-use sha1::{Digest, Sha1};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::RouterIds;
-use crate::ids::{Ed25519Id, OnionKey, RsaId};
+use super::rsa_public::{Padding, RsaPublicKey};
+use super::rsa_secret::{self, KeyPair, RsaSigner};
+use crate::ids::{Ed25519Id, OnionKey};
 use crate::wire::{DecodeError, Reader};
 
-/// Bits of the RSA identity key: Tor's routers have this many, and accept no other.
-pub(super) const RSA_BITS: usize = 1024;
-/// The public exponent of the RSA identity key: Tor's routers accept no other.
-const RSA_EXPONENT: &[u8] = &[1, 0, 1];
 /// What a saved identity begins with.
 const MAGIC: &[u8; 16] = b"chive-identity-1";
 
 /// A router's long-lived keys.
 pub struct Identity {
-    rsa: RsaPrivateKey,
+    rsa: RsaPublicKey,
+    rsa_signer: Box<dyn RsaSigner>,
     ed25519: SigningKey,
     onion: StaticSecret,
     ids: RouterIds,
@@ -42,44 +37,41 @@ pub enum IdentityError {
 impl Identity {
     /// New keys.
     pub fn generate<R: CryptoRng>(rng: &mut R) -> Result<Self, IdentityError> {
-        let rsa = RsaPrivateKey::new(rng, RSA_BITS).map_err(|_| IdentityError::Rsa)?;
+        let rsa = rsa_secret::generate(rng)?;
         let mut ed25519 = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *ed25519);
         let mut onion = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *onion);
-        Self::new(
+        Ok(Self::new(
             rsa,
             SigningKey::from_bytes(&ed25519),
             StaticSecret::from(*onion),
-        )
+        ))
     }
 
-    fn new(
-        rsa: RsaPrivateKey,
-        ed25519: SigningKey,
-        onion: StaticSecret,
-    ) -> Result<Self, IdentityError> {
+    fn new((rsa_signer, rsa): KeyPair, ed25519: SigningKey, onion: StaticSecret) -> Self {
         let ids = RouterIds {
-            rsa: rsa_id(rsa.as_public_key()).ok_or(IdentityError::Rsa)?,
+            rsa: rsa.id(),
             ed25519: Ed25519Id(ed25519.verifying_key().to_bytes()),
         };
-        Ok(Identity {
+        Identity {
             rsa,
+            rsa_signer,
             ed25519,
             onion,
             ids,
-        })
+        }
     }
 
     /// The keys as they lie on disk: `chive-identity-1`, the Ed25519 seed (32), the onion secret
     /// (32), and to the end the RSA key as PKCS#1 DER.
     pub fn to_secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
-        let rsa = self.rsa.to_pkcs1_der().map_err(|_| IdentityError::Rsa)?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(80 + rsa.as_bytes().len()));
+        let rsa = self.rsa_signer.to_der()?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(80 + rsa.len()));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(self.ed25519.as_bytes());
         bytes.extend_from_slice(self.onion.as_bytes());
-        bytes.extend_from_slice(rsa.as_bytes());
+        bytes.extend_from_slice(&rsa);
         Ok(bytes)
     }
 
@@ -91,13 +83,12 @@ impl Identity {
         }
         let ed25519 = Zeroizing::new(reader.array()?);
         let onion = Zeroizing::new(reader.array()?);
-        let rsa = RsaPrivateKey::from_pkcs1_der(reader.rest()).map_err(|_| IdentityError::Rsa)?;
-        rsa.validate().map_err(|_| IdentityError::Rsa)?;
-        Self::new(
+        let rsa = rsa_secret::from_der(reader.rest())?;
+        Ok(Self::new(
             rsa,
             SigningKey::from_bytes(&ed25519),
             StaticSecret::from(*onion),
-        )
+        ))
     }
 
     /// Both names.
@@ -120,8 +111,19 @@ impl Identity {
         &self.ed25519
     }
 
-    pub(super) const fn rsa(&self) -> &RsaPrivateKey {
+    /// The RSA identity key, public half.
+    pub(super) const fn rsa(&self) -> &RsaPublicKey {
         &self.rsa
+    }
+
+    /// Signs with the RSA identity key.
+    pub(super) fn sign_rsa<R: CryptoRng>(
+        &self,
+        padding: Padding,
+        hash: &[u8; 32],
+        rng: &mut R,
+    ) -> Result<Vec<u8>, IdentityError> {
+        self.rsa_signer.sign(padding, hash, rng)
     }
 }
 
@@ -131,19 +133,4 @@ impl std::fmt::Debug for Identity {
             .field("ids", &self.ids)
             .finish_non_exhaustive()
     }
-}
-
-/// The PKCS#1 DER of `key`, if it is one that Tor's routers accept.
-pub(super) fn rsa_der(key: &RsaPublicKey) -> Option<Vec<u8>> {
-    // The exact length matters: a shorter modulus would be another, weaker kind of identity.
-    let is_tors = key.n().bits() as usize == RSA_BITS && *key.e_bytes() == *RSA_EXPONENT;
-    if !is_tors {
-        return None;
-    }
-    key.to_pkcs1_der().ok().map(|der| der.as_bytes().to_vec())
-}
-
-/// The fingerprint of `key`, if it is one that Tor's routers accept.
-fn rsa_id(key: &RsaPublicKey) -> Option<RsaId> {
-    rsa_der(key).map(|der| RsaId(Sha1::digest(der).into()))
 }

@@ -23,6 +23,10 @@ mod error;
 mod handshake;
 mod identity;
 mod rsa_cert;
+mod rsa_public;
+mod rsa_secret;
+mod tls_certificate;
+mod x509;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +38,7 @@ pub use handshake::{
     MAX_HANDSHAKE_BYTES,
 };
 pub use identity::{Identity, IdentityError};
+pub use tls_certificate::TlsCertificate;
 
 use crate::ids::{Ed25519Id, RsaId};
 

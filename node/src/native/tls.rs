@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use rand_core::Rng;
-use rcgen::{CertificateParams, DnType, KeyPair};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::client::Resumption;
@@ -33,11 +32,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::read_ahead::ReadAhead;
 use super::{clock, random};
-use crate::link::EXPORT_LABEL;
-
-/// A Tor relay's link certificate lives this long at most (its renewal needs a new process or a
-/// new [`Tls`]).
-const CERTIFICATE_DAYS: u64 = 365;
+use crate::link::{EXPORT_LABEL, IdentityError, TlsCertificate};
 
 /// A TLS link's stream: its own reads are small, so the socket is read ahead of it.
 pub type Stream = TlsStream<ReadAhead<TcpStream>>;
@@ -57,7 +52,7 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Makes a self-signed ECDSA P-256 certificate and both sides' settings with it.
+    /// Makes a self-signed certificate and both sides' settings with it.
     ///
     /// The certificate is made anew with each process, as Tor's relays do every few hours: what
     /// lasts is the identity in CERTS, which this process binds to it.
@@ -152,26 +147,13 @@ pub(super) fn export(stream: &Stream, context: &[u8]) -> io::Result<[u8; 32]> {
     exported.map_err(io::Error::other)
 }
 
-/// The certificate of a Tor relay's link: a name that says nothing, dates on whole days.
+/// The certificate of a Tor relay's link, RSA as theirs: of any other Tor's routers complain.
 fn self_signed(
     generator: &mut ChaCha20Rng,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
-    const DAY: u64 = 24 * 3600;
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, random_name(generator, "net"));
-    // Begun some days ago, so that it does not tell when this process was started.
-    let today = clock::unix_seconds() / DAY;
-    let begun = today.saturating_sub(1 + u64::from(generator.next_u32() % 28));
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(begun * DAY);
-    params.not_after = epoch + Duration::from_secs((begun + CERTIFICATE_DAYS) * DAY);
-    let certificate = params.self_signed(&key)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    Ok((certificate.into(), key.into()))
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), IdentityError> {
+    let made = TlsCertificate::generate(clock::unix_seconds(), generator)?;
+    let key = PrivatePkcs8KeyDer::from(made.key.to_vec());
+    Ok((made.certificate.into(), key.into()))
 }
 
 /// `www.`, 8 to 20 letters of base32, the top level: what Tor's links name themselves.

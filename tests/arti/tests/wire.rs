@@ -93,23 +93,14 @@ fn cells_are_the_same() {
             },
         );
     }
-    for (theirs, command, low_ms, high_ms) in [(
-        chan::PaddingNegotiate::start(1500.into(), 9500.into()),
-        2,
-        1500,
-        9500,
-    )] {
-        same_cell(
-            0,
-            theirs,
-            &PaddingNegotiate {
-                version: 0,
-                command,
-                low_ms,
-                high_ms,
-            },
-        );
-    }
+    let theirs = chan::PaddingNegotiate::start(1500.into(), 9500.into());
+    let ours = PaddingNegotiate {
+        version: 0,
+        command: 2,
+        low_ms: 1500,
+        high_ms: 9500,
+    };
+    same_cell(0, theirs, &ours);
 }
 
 #[test]

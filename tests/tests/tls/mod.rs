@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use chacha20::ChaCha20Rng;
+use chive_node::link::TlsCertificate;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::client::danger::{
@@ -98,10 +100,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new() -> Result<Self> {
-        let made = rcgen::generate_simple_self_signed(["www.example.net".to_owned()])?;
-        let certificate = made.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    pub(crate) fn new(unix_now: u64, rng: &mut ChaCha20Rng) -> Result<Self> {
+        let made = TlsCertificate::generate(unix_now, rng)?;
+        let certificate = CertificateDer::from(made.certificate.clone());
+        let key = PrivatePkcs8KeyDer::from(made.key.to_vec());
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()

@@ -1,6 +1,7 @@
 mod faults;
 mod identity;
 mod links;
+mod rsa_keys;
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
