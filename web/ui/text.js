@@ -84,7 +84,7 @@ const en = {
   errorNotTorrent: '“{name}” is not a .torrent file. Choose one that ends in .torrent, or paste its magnet link.',
   errorTorrentFile: '“{name}” cannot be opened: {message}',
   errorBridge: 'No connection: {message} Chive keeps trying and goes on by itself; if it lasts, open Chive from another bridge.',
-  adviceNotFound: 'It may be that nobody shares it any longer. Check the link, try one that names trackers, or try again later.',
+  adviceNotFound: 'It may be that nobody shares it any longer. Check the link, or try again later.',
   adviceGone: 'What is verified already still plays. Try again later, when someone shares it again.',
   adviceTooLarge: 'Open a smaller torrent, or start Chive with a higher limit.',
   adviceUnavailable: 'Try again in a few minutes.',

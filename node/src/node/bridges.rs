@@ -1,5 +1,6 @@
 //! Bridges as a node uses them: entered and kept, registered with, asked for routers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,7 +167,8 @@ impl Node {
             rsa: ids.rsa,
             ed25519: ids.ed25519,
             onion,
-            addresses: Vec::new(),
+            // Not to be dialled, but no other hop may stand in its network.
+            addresses: address_of(&bridge.line).into_iter().collect(),
         });
         let circuit = self.build_over(link, vec![router], first, Purpose::Bridge(index));
         if let Some(bridge) = self.bridges.get_mut(index) {
@@ -302,7 +304,10 @@ impl Node {
                 let why = "the bridge did not take this router's descriptor: it is full, is no \
                            bridge, or the clocks differ by more than an hour"
                     .to_owned();
-                self.set_bridge_state(index, BridgeState::Failed { why });
+                // Without its link the bridge is tried again later.
+                if let Some(link) = self.bridges.get(index).and_then(|bridge| bridge.link) {
+                    self.hang_up(link, &why);
+                }
             }
             None => {}
             Some(descriptor) => {
@@ -331,6 +336,21 @@ impl Node {
             };
             Some((link, first, own.path().first()?.clone()))
         })
+    }
+}
+
+/// Where a bridge is, as far as its line says it: a name is for the browser to look up.
+fn address_of(line: &BridgeLine) -> Option<SocketAddr> {
+    match line {
+        BridgeLine::Tls { address, .. } => Some(*address),
+        BridgeLine::WebSocket { url, .. } => {
+            let (_, rest) = url.split_once("://")?;
+            let host = rest.split(['/', '?']).next()?;
+            host.parse().ok().or_else(|| {
+                let ip = host.trim_start_matches('[').trim_end_matches(']');
+                Some(SocketAddr::new(ip.parse().ok()?, 443))
+            })
+        }
     }
 }
 

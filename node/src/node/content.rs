@@ -225,10 +225,10 @@ impl Node {
     pub fn poll_read(&mut self, now: Instant, read: ReadId, max: usize) -> Read {
         self.now = now;
         let Some(id) = self.reads.get(&read) else {
-            return Read::End;
+            return Read::Failed;
         };
         let Some(torrent) = self.torrents.get_mut(id) else {
-            return Read::End;
+            return Read::Failed;
         };
         let bytes = torrent.requester.poll_read(read, max);
         self.torrents_dirty.insert(*id);

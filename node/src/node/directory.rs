@@ -89,6 +89,14 @@ impl Directory {
             .map(|known| &known.router)
     }
 
+    /// The routers that have all of `roles` and let no circuit down of late.
+    pub(crate) fn trusted(&self, roles: Roles, now: Instant) -> impl Iterator<Item = &Arc<Router>> {
+        self.routers
+            .values()
+            .filter(move |known| known.roles.contains(roles) && known.suspect_until <= now)
+            .map(|known| &known.router)
+    }
+
     /// One router with all of `roles`, at random, none of `but` and in no network of theirs; who
     /// let circuits down only if there is nobody else.
     pub(crate) fn choose<R: Rng>(

@@ -10,7 +10,8 @@ use crate::circuit::client::body_of;
 use crate::crypto::relay::Body;
 use crate::ids::{CircuitId, LinkId};
 use crate::link::{
-    Binding, Established, Expected, Handshake, HandshakeConfig, HandshakeEvent, RouterIds, Side,
+    Binding, Established, Expected, Handshake, HandshakeConfig, HandshakeEvent, LinkError,
+    RouterIds, Side,
 };
 use crate::node::Node;
 use crate::node::io::{Event, Output, Target};
@@ -47,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) side: Side,
     pub(crate) state: LinkState,
     pub(crate) expected: Expected,
+    /// Where it was dialled, if it was.
+    target: Option<Target>,
     /// Who the other side has proved to be.
     pub(crate) peer: Option<Box<Established>>,
     /// Whether the link itself encrypts to that identity, so that CREATE_FAST is enough.
@@ -67,6 +70,7 @@ impl Link {
             side,
             state: LinkState::Dialling,
             expected,
+            target: None,
             peer: None,
             encrypts: false,
             circuits: BTreeMap::new(),
@@ -139,7 +143,9 @@ impl Node {
             return None;
         }
         let id = LinkId(self.next_id());
-        self.links.insert(id, Link::new(Side::Initiator, expected));
+        let mut link = Link::new(Side::Initiator, expected);
+        link.target = Some(target.clone());
+        self.links.insert(id, link);
         self.timers
             .set(Wake::Handshake(id), self.now + LINK_TIMEOUT);
         self.emit(Event::Dial { link: id, target });
@@ -157,12 +163,19 @@ impl Node {
             .map(|(id, _)| *id)
     }
 
-    /// The link that is being made to whom `expected` names, if there is one.
-    pub(crate) fn link_in_making(&self, expected: &Expected) -> Option<LinkId> {
+    /// The link that is being made to whom `expected` names at `addresses`, if there is one. Who
+    /// names another address waits for another dial: a dead one must not hold up the rest.
+    pub(crate) fn link_in_making(
+        &self,
+        expected: &Expected,
+        addresses: &[SocketAddr],
+    ) -> Option<LinkId> {
         self.links
             .iter()
             .find(|(_, link)| {
-                link.side == Side::Initiator && !link.is_open() && link.expected == *expected
+                let there = matches!(&link.target, Some(Target::Tls { addresses: dialled })
+                    if addresses.iter().any(|address| dialled.contains(address)));
+                !link.is_open() && link.expected == *expected && there
             })
             .map(|(id, _)| *id)
     }
@@ -270,6 +283,14 @@ impl Node {
         let event = handshake.poll_event();
         self.dirty.insert(id);
         if let Err(fault) = result {
+            let awaited_by = std::mem::take(&mut link.awaited_by);
+            let reason = match &fault {
+                LinkError::Peer(fault) => fault.destroy_reason(),
+                LinkError::Misuse(_) => DestroyReason::INTERNAL,
+            };
+            for routed in awaited_by {
+                self.end_routed(routed, reason);
+            }
             self.hang_up(id, &fault.to_string());
             return false;
         }

@@ -137,7 +137,10 @@ impl Node {
             torrents: BTreeMap::new(),
             torrents_dirty: BTreeSet::new(),
             reads: BTreeMap::new(),
-            server: Server::new(ServerConfig::default()),
+            server: Server::new(ServerConfig {
+                max_metadata_bytes: config.limits.metadata_bytes,
+                ..ServerConfig::default()
+            }),
             server_dirty: false,
             counters: Counters::default(),
             config,

@@ -122,7 +122,7 @@ impl Node {
         let addresses = first.addresses.clone();
         let link = self
             .link_to(&expected)
-            .or_else(|| self.link_in_making(&expected));
+            .or_else(|| self.link_in_making(&expected, &addresses));
         let link = match link {
             Some(link) => link,
             None if addresses.is_empty() => return Err(Misuse::Path),
@@ -404,7 +404,8 @@ impl Node {
                     .handle_extended(hop, &extended.data, &mut self.rng);
                 self.own_step(id, step);
             }
-            (RelayMessage::Drop | RelayMessage::Unknown { .. }, _) => {}
+            // What an ORDB has is told to its peers; a requester asks.
+            (RelayMessage::Drop | RelayMessage::DbInfo(_) | RelayMessage::Unknown { .. }, _) => {}
             // Only the last hop talks of streams: a nearer one that does tags the circuit.
             _ if hop != last || !is_open => {
                 self.own_faulty(id, Some(hop), &CircuitFault::OutOfOrder);

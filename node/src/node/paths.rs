@@ -27,8 +27,9 @@ impl Node {
     /// Whether the routers that are known suffice for a circuit.
     pub(crate) fn routers_suffice(&self) -> bool {
         let wanted = self.config.hops.saturating_sub(1);
-        let ordbs = self.directory.with_roles(Roles::ORDB).count();
-        ordbs >= 1 && self.directory.with_roles(Roles::ROUTER).count() >= wanted.max(2)
+        let now = self.now;
+        let ordbs = self.directory.trusted(Roles::ORDB, now).count();
+        ordbs >= 1 && self.directory.trusted(Roles::ROUTER, now).count() >= wanted.max(2)
     }
 
     /// Makes sure that [`Node::maintain`] is called again at `at`.
@@ -128,7 +129,8 @@ impl Node {
                     building += 1;
                 }
             }
-            if building >= BUILDING_MOST {
+            // Spares that no torrent can use are not added to without end.
+            if building >= BUILDING_MOST || open >= CIRCUITS_AHEAD + SOURCES {
                 return;
             }
             // A torrent that waits wants an ORDB that is not its own yet and is not being built.

@@ -18,7 +18,7 @@ use crate::wire::{
     CellBody, CircId, Command, Create2, CreateFast, Created2, CreatedFast, DbEnd, DbEndReason,
     DbFindPeer, DbFoundPeer, Descriptor, DestroyReason, End, EndReason, Extend2, Extended2,
     HandshakeType, LinkSpecifier, RelayCommand, RelayHeader, RelayMessage, Resolved,
-    ResolvedAnswer, Roles, Sendme, Truncated, encode_relay, split_relay,
+    ResolvedAnswer, Roles, Sendme, Truncated, encode_relay, relay_padding, split_relay,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -318,10 +318,12 @@ impl Node {
             return self.end_routed(key, DestroyReason::PROTOCOL);
         }
         let open = self.link_to(&expected);
-        let link = open.or_else(|| self.link_in_making(&expected)).or_else(|| {
-            let dialable = !addresses.is_empty();
-            dialable.then(|| self.dial(Target::Tls { addresses }, expected))?
-        });
+        let link = open
+            .or_else(|| self.link_in_making(&expected, &addresses))
+            .or_else(|| {
+                let dialable = !addresses.is_empty();
+                dialable.then(|| self.dial(Target::Tls { addresses }, expected))?
+            });
         let Some(link) = link else {
             return self.end_routed(key, DestroyReason::CONNECTFAILED);
         };
@@ -449,6 +451,10 @@ impl Node {
             return;
         };
         routed.busy = true;
+        if counted {
+            // So that nobody who knows the content can foretell what SENDME must echo.
+            self.rng.fill_bytes(relay_padding(body));
+        }
         let tag = routed.machine.seal(body);
         if counted {
             routed.machine.flow().note_sent(&tag);

@@ -21,7 +21,7 @@ pub(super) fn event(node: &Node, event: &Event) -> Option<Value> {
             json!({
                 "type": "progress",
                 "torrent": torrent.0,
-                "verified_bytes": progress.verified_in_all_bytes,
+                "verified_bytes": progress.verified_bytes,
                 "rate_bytes_per_second": progress.rate_bytes_per_second,
             })
         }

@@ -390,6 +390,14 @@ impl Requester {
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
+        if end.reason == DbEndReason::GONE {
+            // Not these blocks alone: whoever this source had them from has left.
+            let why = SourceFailure::Refused {
+                reason: end.reason,
+                tried: end.tried,
+            };
+            return self.let_go(id, why);
+        }
         let confirms = end.reason == DbEndReason::CANCELLED;
         let ended = source.handle_ended(scope.section, &scope.blocks(), confirms);
         if !confirms {
