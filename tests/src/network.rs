@@ -1,7 +1,9 @@
 //! Bridges and facilitators on loopback: the binaries that are shipped, as processes.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -257,6 +259,23 @@ impl Network {
             .position(|router| router.ready.fingerprint == fingerprint);
         let index = found.with_context(|| format!("no facilitator {fingerprint}"))?;
         self.facilitators.remove(index).process.kill().await
+    }
+
+    /// Waits until one of them ends; its name.
+    pub async fn first_to_end(&mut self) -> Result<String> {
+        let bridges = self.bridges.iter_mut().map(|router| &mut router.process);
+        let facilitators = self.facilitators.iter_mut().map(|router| &mut router.process);
+        let wait = async |process: &mut Process| {
+            let status = process.wait().await?;
+            Ok(format!("{} ({status})", process.name()))
+        };
+        let mut ends: Vec<_> =
+            bridges.chain(facilitators).map(|process| Box::pin(wait(process))).collect();
+        poll_fn(|context| {
+            let mut ended = ends.iter_mut().map(|end| end.as_mut().poll(context));
+            ended.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
     }
 
     /// What all of them said.

@@ -93,6 +93,11 @@ impl Process {
         })
     }
 
+    /// The name that we gave it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The process's id while it runs.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
