@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD, Engine};
+use chive_node::circuit::client::Router as CircuitRouter;
+use chive_node::ids::{Ed25519Id, OnionKey, RsaId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -114,6 +117,39 @@ pub struct FacilitatorReady {
     pub ntor: String,
     /// Its process id.
     pub pid: u32,
+}
+
+impl BridgeReady {
+    /// The bridge as a circuit's path names it.
+    pub fn router(&self) -> Result<CircuitRouter> {
+        router(&self.fingerprint, &self.ed25519, &self.ntor, self.or)
+    }
+}
+
+impl FacilitatorReady {
+    /// The facilitator as a circuit's path names it.
+    pub fn router(&self) -> Result<CircuitRouter> {
+        router(&self.fingerprint, &self.ed25519, &self.ntor, self.or)
+    }
+}
+
+fn router(rsa: &str, ed25519: &str, onion: &str, or: SocketAddr) -> Result<CircuitRouter> {
+    let key = |text: &str| -> Result<[u8; 32]> {
+        let bytes = URL_SAFE_NO_PAD.decode(text)?;
+        bytes
+            .try_into()
+            .map_err(|_| anyhow!("a key of another length"))
+    };
+    let mut id = [0; 20];
+    for (byte, pair) in id.iter_mut().zip(rsa.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair)?, 16)?;
+    }
+    Ok(CircuitRouter {
+        rsa: RsaId(id),
+        ed25519: Ed25519Id(key(ed25519)?),
+        onion: OnionKey(key(onion)?),
+        addresses: vec![or],
+    })
 }
 
 impl Network {
@@ -264,13 +300,18 @@ impl Network {
     /// Waits until one of them ends; its name.
     pub async fn first_to_end(&mut self) -> Result<String> {
         let bridges = self.bridges.iter_mut().map(|router| &mut router.process);
-        let facilitators = self.facilitators.iter_mut().map(|router| &mut router.process);
+        let facilitators = self
+            .facilitators
+            .iter_mut()
+            .map(|router| &mut router.process);
         let wait = async |process: &mut Process| {
             let status = process.wait().await?;
             Ok(format!("{} ({status})", process.name()))
         };
-        let mut ends: Vec<_> =
-            bridges.chain(facilitators).map(|process| Box::pin(wait(process))).collect();
+        let mut ends: Vec<_> = bridges
+            .chain(facilitators)
+            .map(|process| Box::pin(wait(process)))
+            .collect();
         poll_fn(|context| {
             let mut ended = ends.iter_mut().map(|end| end.as_mut().poll(context));
             ended.find(Poll::is_ready).unwrap_or(Poll::Pending)

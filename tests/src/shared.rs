@@ -22,8 +22,8 @@ use tokio::time::timeout;
 
 use crate::process::{find_program, workspace};
 
-/// How long a tool may take; each gives up by itself a little earlier.
-const TOOL_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a tool may take; each gives up by itself earlier, its benches last.
+const TOOL_TIMEOUT: Duration = Duration::from_secs(600);
 /// The tools' processes end by themselves after this, should we die before we end them.
 const TTL_SECONDS: &str = "1800";
 

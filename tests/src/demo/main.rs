@@ -60,7 +60,11 @@ async fn demo(args: Args) -> Result<()> {
     let (magnet, _seeder) = match &args.magnet {
         Some(magnet) => {
             let known = args.dht_bootstrap.clone();
-            config.dht = if known.is_empty() { Dht::Public } else { Dht::Bootstrap(known) };
+            config.dht = if known.is_empty() {
+                Dht::Public
+            } else {
+                Dht::Bootstrap(known)
+            };
             let magnet: Magnet = magnet.parse()?;
             // A tab asks for no more than an infohash: who else is in the link is for those who
             // fetch it.
@@ -72,8 +76,9 @@ async fn demo(args: Args) -> Result<()> {
             let film = workspace().join("tests/media/sample.webm");
             let seeder = Seeder::start(&film).await.context("the sample's seeder")?;
             config.peers.push(seeder.address());
-            config.sample = Some(seeder.magnet().to_owned());
-            (seeder.magnet().to_owned(), Some(seeder))
+            let magnet = seeder.magnet().to_string();
+            config.sample = Some(magnet.clone());
+            (magnet, Some(seeder))
         }
     };
     eprintln!("▸ starting a bridge and two facilitators");
