@@ -286,13 +286,15 @@ mod tests {
     }
 
     #[test]
-    fn the_help_names_every_option() {
+    fn the_help_and_the_manual_name_every_option() {
         use clap::CommandFactory;
         let help = Options::command().render_long_help().to_string();
+        let manual = include_str!("../../docs/bridges.md");
         for argument in Options::command().get_arguments() {
             let name = argument.get_long().unwrap();
             assert!(help.contains(&format!("--{name}")), "{name}");
             if !["help", "version"].contains(&name) {
+                assert!(manual.contains(&format!("| `--{name}")), "{name}");
                 let variable = name.to_uppercase().replace('-', "_");
                 assert!(
                     help.contains(&format!("[env: CHIVE_BRIDGE_{variable}=")),

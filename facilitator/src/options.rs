@@ -246,13 +246,15 @@ mod tests {
     }
 
     #[test]
-    fn the_help_names_every_option() {
+    fn the_help_and_the_manual_name_every_option() {
         use clap::CommandFactory;
         let help = Options::command().render_long_help().to_string();
+        let manual = include_str!("../../docs/facilitators.md");
         for argument in Options::command().get_arguments() {
             let name = argument.get_long().unwrap();
             assert!(help.contains(&format!("--{name}")), "{name}");
             if !["help", "version"].contains(&name) {
+                assert!(manual.contains(&format!("| `--{name}")), "{name}");
                 let variable = name.to_uppercase().replace('-', "_");
                 let variable = format!("[env: CHIVE_FACILITATOR_{variable}=");
                 assert!(help.contains(&variable), "{name}");

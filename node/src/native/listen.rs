@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::{debug, warn};
 
@@ -28,6 +29,10 @@ pub fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
+        if address.is_ipv6() {
+            // IPv4 is asked for by its own address, whatever the system's setting is.
+            SockRef::from(&socket).set_only_v6(true)?;
+        }
         // A restarted server need not wait for its predecessor's connections to time out.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -146,4 +151,60 @@ fn local(listener: &TcpListener) -> String {
     listener
         .local_addr()
         .map_or_else(|_| "?".to_owned(), |address| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses_of(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn both_families_may_have_one_port() {
+        let ipv4 = bind("0.0.0.0:0".parse().unwrap(), "test").unwrap();
+        let port = ipv4.local_addr().unwrap().port();
+        // Where the machine has no IPv6 at all there is nothing to share.
+        if let Err(error) = bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), "test") {
+            let said = error.to_string();
+            assert!(!said.contains("another program"), "{said}");
+        }
+        let taken = bind(ipv4.local_addr().unwrap(), "test")
+            .unwrap_err()
+            .to_string();
+        assert!(taken.contains("another program listens there"), "{taken}");
+    }
+
+    #[test]
+    fn a_descriptor_says_what_others_can_dial() {
+        let any = addresses_of(&["0.0.0.0:1", "[::]:1"]);
+        let said = addresses_of(&["203.0.113.9:9001"]);
+        assert_eq!(public_addresses(&said, &any), Ok(said.clone()));
+        assert_eq!(public_addresses(&[], &any), Ok(Vec::new()));
+        let one = addresses_of(&["192.0.2.1:1", "0.0.0.0:1"]);
+        assert_eq!(
+            public_addresses(&[], &one),
+            Ok(addresses_of(&["192.0.2.1:1"]))
+        );
+        for wrong in ["0.0.0.0:1", "192.0.2.1:0"] {
+            assert!(public_addresses(&addresses_of(&[wrong]), &any).is_err());
+        }
+        let seven = vec![said[0]; 7];
+        assert!(public_addresses(&seven, &any).is_err());
+    }
+
+    #[test]
+    fn all_addresses_are_reached_at_this_machine() {
+        assert_eq!(
+            first_reachable(&addresses_of(&["0.0.0.0:7"])).to_string(),
+            "127.0.0.1:7"
+        );
+        assert_eq!(
+            first_reachable(&addresses_of(&["[::]:7"])).to_string(),
+            "[::1]:7"
+        );
+        let one = addresses_of(&["192.0.2.1:7", "[::]:8"]);
+        assert_eq!(first_reachable(&one), one[0]);
+    }
 }

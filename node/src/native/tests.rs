@@ -119,7 +119,8 @@ async fn both_versions_of_tls_bind_both_ends() {
             let (mut read, mut write) = tokio::io::split(&mut dialled);
             let mut got = vec![0; back.len()];
             let (read, written) = tokio::join!(read.read_exact(&mut got), write.write_all(&there));
-            (read.unwrap(), written.unwrap());
+            read.unwrap();
+            written.unwrap();
             got
         };
         let echoed = async {
@@ -151,7 +152,7 @@ async fn who_speaks_no_tls_is_given_up() {
 async fn what_nobody_takes_is_not_read() {
     let mut link = linked(LinkTimes::default()).await;
     let bytes = pattern(BULK);
-    let (read, mut write) = link.peer.split();
+    let (_read, mut write) = link.peer.split();
     let sent = async { write.write_all(&masked(&bytes)).await.unwrap() };
     let taken = async {
         let mut got = BytesMut::new();
@@ -170,7 +171,6 @@ async fn what_nobody_takes_is_not_read() {
     };
     let ((), got) = in_time(async { tokio::join!(sent, taken) }).await;
     assert!(got == bytes);
-    drop(read);
     link.pipe.close(false);
     assert_eq!(link.why().await, "closed by us");
 }
