@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Small pieces: the first of them, and so the first frame, is there soon.
 const PIECE_LEN: usize = 64 * 1024;
@@ -47,13 +47,23 @@ struct Seed {
     infohash: Id20,
     info: Bytes,
     content: Bytes,
+    /// What each peer gets at most.
+    bytes_per_second: u64,
 }
 
 impl Seeder {
     /// Makes a v1 torrent of a file and seeds it on a port of 127.0.0.1. Nobody is told: whoever
     /// is to find it needs its address.
     pub async fn start(file: &Path) -> anyhow::Result<Self> {
-        let seed = Arc::new(Seed::read(file)?);
+        Self::start_at(file, u64::MAX).await
+    }
+
+    /// The same, but gives each peer no more than so many bytes a second.
+    pub async fn start_at(file: &Path, bytes_per_second: u64) -> anyhow::Result<Self> {
+        let seed = Arc::new(Seed {
+            bytes_per_second,
+            ..Seed::read(file)?
+        });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.context("the seeder cannot listen")?;
         let address = listener.local_addr()?;
@@ -112,6 +122,7 @@ impl Seed {
             infohash: Id20::new(infohash.0),
             info: info.into(),
             content: content.into(),
+            bytes_per_second: u64::MAX,
         })
     }
 
@@ -216,8 +227,12 @@ async fn serve(mut stream: TcpStream, seed: &Seed) -> anyhow::Result<()> {
     out.write(&Message::Bitfield(bitfield[..].into()))?;
 
     let mut incoming = BytesMut::new();
+    let mut free_at = Instant::now();
     loop {
         stream.write_all(&out.bytes).await?;
+        let takes = out.bytes.len() as f64 / seed.bytes_per_second as f64;
+        free_at = free_at.max(Instant::now()) + Duration::from_secs_f64(takes);
+        sleep_until(free_at).await;
         out.bytes.clear();
         let read = timeout(SILENCE_TIMEOUT, stream.read_buf(&mut incoming)).await??;
         ensure!(read > 0, "it is gone");
