@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, program, run, say, target};
+use crate::run::{cargo, find, program, root, run, say, target};
 use crate::{packages, page};
 
 /// Builds all of it and plays a torrent.
@@ -32,6 +32,21 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
         tests.args(["--", filter]);
     }
     run(&mut tests)?;
+    if filter.is_none() {
+        match find("node") {
+            Some(node) => {
+                say("running the page's tests");
+                let tests = root().join("web/tests");
+                let mut files: Vec<_> = std::fs::read_dir(tests)?
+                    .map(|entry| Ok(entry?.path()))
+                    .collect::<Result<_>>()?;
+                files.retain(|file| file.to_string_lossy().ends_with(".test.js"));
+                files.sort();
+                run(program(node).arg("--test").args(files))?;
+            }
+            None => say("SKIPPED: the page's tests, for node is not installed"),
+        }
+    }
     say("all tests passed");
     Ok(())
 }
