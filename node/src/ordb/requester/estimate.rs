@@ -34,12 +34,12 @@ const DELAY_HORIZON: Duration = Duration::from_secs(30);
 const FULL_ROUNDS: u32 = 3;
 /// The most by which pauses widen the window.
 const MAX_STRETCH: f64 = 32.0;
-/// A source is never taken to have stalled sooner than this.
-const MIN_STALL: Duration = Duration::from_secs(2);
-/// A source is always taken to have stalled after this.
-const MAX_STALL: Duration = Duration::from_secs(20);
-/// Before the first byte of content: the ORDB may first have to find a swarm that has it.
-const FIRST_STALL: Duration = Duration::from_secs(10);
+/// A silence is never suspicious sooner than this.
+const MIN_SILENCE: Duration = Duration::from_millis(1500);
+/// A silence is always suspicious after this.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
+/// Before anything is known of a source.
+const FIRST_SILENCE: Duration = Duration::from_secs(3);
 
 /// What is known of one source's speed.
 #[derive(Debug)]
@@ -136,14 +136,20 @@ impl Estimate {
         self.delivered
     }
 
-    /// How long nothing may come, while something is awaited, before the source counts as stalled.
-    pub(super) fn stall_after(&self) -> Duration {
+    /// How long nothing may come, while something is awaited, before the source is probed.
+    pub(super) fn probe_after(&self) -> Duration {
         match self.smoothed_delay {
-            None => FIRST_STALL,
+            None => FIRST_SILENCE,
             Some((mean, deviation)) => {
-                seconds(2.0 * (mean + 4.0 * deviation)).clamp(MIN_STALL, MAX_STALL)
+                seconds(2.0 * (mean + 4.0 * deviation)).clamp(MIN_SILENCE, MAX_SILENCE)
             }
         }
+    }
+
+    /// How long the answer to a probe may take: what comes before it on the way is not in our
+    /// hands, so it is generous.
+    pub(super) fn probe_patience(&self) -> Duration {
+        (self.delay() * 8).clamp(MIN_SILENCE, MAX_SILENCE)
     }
 
     /// A block is asked while `awaited` others are awaited.

@@ -8,11 +8,16 @@ use super::world::{Nature, World};
 use crate::ordb::{Config, Demand};
 use crate::wire::DbEndReason;
 
-/// The seeds to run: `CHIVE_SEED` alone, or so many.
+/// The seeds to run: `CHIVE_SEED` alone, or the first `CHIVE_SEEDS`, or so many.
 fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("CHIVE_SEED") {
-        Ok(seed) => vec![seed.parse().expect("CHIVE_SEED is a number")],
-        Err(_) => (0..count).collect(),
+    let number = |name| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().expect("a number"))
+    };
+    match (number("CHIVE_SEED"), number("CHIVE_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(count)) => (0..count).collect(),
+        (None, None) => (0..count).collect(),
     }
 }
 
@@ -39,7 +44,7 @@ fn nature(rng: &mut Rng) -> Nature {
         host_delay: Duration::from_millis(rng.range(0..=300)),
         ..Nature::default()
     };
-    match rng.below(10) {
+    match rng.below(11) {
         0 => nature.dies_after = Some(rng.range(1..=3000)),
         1 => nature.stalls_after = Some(rng.range(1..=3000)),
         2 => nature.wrong_one_in = rng.range(1..=100),
@@ -48,7 +53,8 @@ fn nature(rng: &mut Rng) -> Nature {
         5 => nature.refuses = Some((DbEndReason::BUSY, u32::try_from(rng.range(1..=3)).unwrap())),
         6 => nature.refuses = Some((DbEndReason::NOT_FOUND, 1)),
         7 => nature.lacks = Some(u32::try_from(rng.below(7)).unwrap()),
-        8 => nature.cells_per_second = rng.range(20..=60),
+        8 => nature.host_delay = Duration::from_secs(rng.range(1..=9)),
+        9 => nature.cells_per_second = rng.range(20..=60),
         _ => {}
     }
     nature
@@ -107,6 +113,9 @@ fn run(seed: u64) {
         }
     }
     world.run_until(Duration::from_secs(1800), World::all_read);
+    if std::env::var("CHIVE_SEED").is_ok() {
+        println!("{world:?}");
+    }
 }
 
 #[test]
