@@ -283,11 +283,12 @@ impl Requester {
             }
             None if self.failure.is_some() => {
                 // Should it go on, this reader is told.
-                read.waiting = true;
+                read.waits_since.get_or_insert(self.now);
                 return Read::Failed;
             }
             None => {
-                if !std::mem::replace(&mut read.waiting, true) {
+                if !read.is_waiting() {
+                    read.waits_since = Some(self.now);
                     // What it waits for comes first, and the sources are compared soon.
                     self.reads.invalidate();
                     self.pump_due = true;

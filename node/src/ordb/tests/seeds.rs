@@ -124,3 +124,44 @@ fn every_reader_gets_the_right_bytes() {
         run(seed);
     }
 }
+
+/// Sources of any speed and distance, all honest: together they are nearly as fast as the sum of
+/// them, and next to nothing is fetched twice.
+#[test]
+fn honest_sources_add_up_and_waste_little() {
+    for seed in seeds(60) {
+        let mut rng = Rng::new(seed ^ 0xADD);
+        let piece_length = 16384u32 << rng.below(8);
+        let length = rng.range(16..=32) << 20;
+        let torrent = Torrent::new(&mut rng, Kind::V1, piece_length, &[length]);
+        let mut world = World::new(seed, torrent, Config::default());
+        let mut cells_per_second = 0;
+        for _ in 0..rng.range(1..=4) {
+            let nature = Nature {
+                cells_per_second: rng.range(200..=8000),
+                delay: Duration::from_millis(rng.range(1..=200)),
+                host_delay: Duration::from_millis(rng.range(0..=200)),
+                ..Nature::default()
+            };
+            cells_per_second += nature.cells_per_second;
+            world.add_source(Duration::ZERO, nature);
+        }
+        world.run_until(Duration::from_secs(60), |world| world.has_metadata);
+        let began = world.now;
+        world.add_reader(0, 0, 0..length, 0, Demand::Play);
+        world.run_until(Duration::from_secs(1800), World::all_read);
+        let took = world.now.saturating_since(began);
+        let ideal = Duration::from_micros(length / 491 * 1_000_000 / cells_per_second);
+        let wasted = world.requester.progress().wasted_bytes;
+        // Getting to know the sources takes a round trip or two of each.
+        let limit = ideal * 115 / 100 + Duration::from_millis(1200);
+        assert!(
+            took < limit,
+            "seed {seed}: {took:?}, not {ideal:?}\n{world:?}"
+        );
+        assert!(
+            wasted * 50 < length,
+            "seed {seed}: wasted {wasted} of {length}"
+        );
+    }
+}

@@ -452,9 +452,6 @@ impl World {
         let now = self.now;
         let source = &mut self.sources[index];
         let key = StreamKey { circuit: 1, stream };
-        if std::env::var("CHIVE_TRACE").is_ok() {
-            println!("{now:?} {index} <- {stream:?} {message:?}");
-        }
         match message {
             RelayMessage::DbQuery(query) => source.server.handle_query(now, key, query).unwrap(),
             RelayMessage::DbEnd(end) => source.server.handle_end(now, key, end).unwrap(),
@@ -615,12 +612,6 @@ impl World {
             return;
         }
         let (header, data) = split_relay(body).unwrap();
-        if std::env::var("CHIVE_TRACE").is_ok() && header.length < 100 {
-            println!(
-                "{:?} {index} -> {header:?} for {:?}",
-                self.now, source.stream
-            );
-        }
         // A stream that we have ended or replaced.
         if header.stream != source.stream || source.stream.is_none() {
             return;
