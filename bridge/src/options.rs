@@ -74,7 +74,7 @@ pub struct Options {
           value_name = "BOOL", env = "CHIVE_BRIDGE_TRUST_PROXY")]
     pub trust_proxy: Option<bool>,
 
-    /// A web origin whose pages may open the WebSocket (https://page.example). May be repeated;
+    /// A web origin whose pages may open the WebSocket (`https://page.example`). May be repeated;
     /// without any, all may: the module chive.js is for other people's pages too.
     #[arg(
         long,

@@ -92,7 +92,10 @@ pub(crate) fn tidy() -> Result<()> {
         "--document-private-items",
         "--quiet",
     ];
-    run(cargo().args(doc).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    run(cargo().args(doc).env(
+        "RUSTDOCFLAGS",
+        "--deny warnings --allow rustdoc::private_intra_doc_links",
+    ))?;
     say("tidy");
     Ok(())
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 /// 64 KiB is what a socket usually has under load, and four TLS records.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// A stream whose reads are made in steps of [`READ_AHEAD`].
+/// A stream whose reads are made in steps of `READ_AHEAD`.
 #[derive(Debug)]
 pub struct ReadAhead<S> {
     inner: S,

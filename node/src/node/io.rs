@@ -184,7 +184,7 @@ pub enum Event {
         /// What it is now.
         state: BridgeState,
     },
-    /// The circuits of this node changed; [`crate::node::Node::status`] tells how.
+    /// The circuits of this node changed; [`crate::node::Node::circuits`] tells how.
     Circuits,
     /// A circuit that the host asked for stands.
     CircuitOpen {
