@@ -112,8 +112,17 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
         .and_then(|listener| listener.local_addr().ok());
     let addresses = listen::public_addresses(&options.or_address, &or_at)?;
 
-    let mut limits = Limits::default();
-    limits.links = options.max_connections.unwrap_or(4096);
+    let connections = ConnectionLimits {
+        in_all: options.max_connections.unwrap_or(4096),
+        per_address: options.max_connections_per_address.unwrap_or(256),
+        per_second: options.max_new_connections_per_second.unwrap_or(32),
+    };
+    connections.raise_file_limit();
+    let gate = Gate::new(connections);
+    let mut limits = Limits {
+        links: connections.links(),
+        ..Limits::default()
+    };
     limits.circuits_per_link = options
         .max_circuits_per_link
         .unwrap_or(limits.circuits_per_link);
@@ -121,11 +130,6 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
     if let Some(mib) = options.max_queued_mib {
         limits.queued_bytes = mib.saturating_mul(1 << 20);
     }
-    let gate = Gate::new(ConnectionLimits {
-        in_all: limits.links,
-        per_address: options.max_connections_per_address.unwrap_or(256),
-        per_second: options.max_new_connections_per_second.unwrap_or(32),
-    });
     let config = Config {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use chive_bridge::Options;
 use chive_node::native::{Failure, log, process};
-use tracing::{info, warn};
+use tracing::info;
 
 const NAME: &str = "chive-bridge";
 
@@ -27,10 +27,6 @@ fn run() -> Result<(), Failure> {
 }
 
 async fn serve(options: Options) -> Result<(), Failure> {
-    match process::raise_file_limit() {
-        Ok(limit) => info!(limit, "open files"),
-        Err(error) => warn!(%error, "cannot raise the limit on open files"),
-    }
     let print_ready = options.print_ready.unwrap_or(false);
     // Before anything starts: a signal then finds somebody who listens.
     let mut signals = process::Signals::new()?;

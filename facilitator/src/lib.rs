@@ -126,19 +126,23 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         );
     }
 
-    let mut limits = Limits::default();
-    limits.links = options.max_connections.unwrap_or(1024) + lines.len();
+    let connections = ConnectionLimits {
+        in_all: options.max_connections.unwrap_or(1024),
+        per_address: options.max_connections_per_address.unwrap_or(64),
+        per_second: options.max_new_connections_per_second.unwrap_or(16),
+    };
+    connections.raise_file_limit();
+    let gate = Gate::new(connections);
+    let mut limits = Limits {
+        links: connections.links(),
+        ..Limits::default()
+    };
     limits.circuits_per_link = options
         .max_circuits_per_link
         .unwrap_or(limits.circuits_per_link);
     if let Some(mib) = options.max_queued_mib {
         limits.queued_bytes = mib.saturating_mul(1 << 20);
     }
-    let gate = Gate::new(ConnectionLimits {
-        in_all: options.max_connections.unwrap_or(1024),
-        per_address: options.max_connections_per_address.unwrap_or(64),
-        per_second: options.max_new_connections_per_second.unwrap_or(16),
-    });
     let config = Config {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use chive_facilitator::Options;
 use chive_node::native::{Failure, log, process};
-use tracing::{info, warn};
+use tracing::info;
 
 fn main() -> ExitCode {
     process::keep_memory_small();
@@ -23,9 +23,6 @@ fn run() -> Result<(), Failure> {
 }
 
 async fn serve(options: Options) -> Result<(), Failure> {
-    if let Err(error) = process::raise_file_limit() {
-        warn!(%error, "cannot raise the limit on open files");
-    }
     let print_ready = options.print_ready.unwrap_or(false);
     // Before anything starts: a signal then finds somebody who listens.
     let mut signals = process::Signals::new()?;

@@ -6,10 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tracing::warn;
+
+use super::process;
 
 /// Addresses whose recent connections are remembered though none of them is open. Strangers fill
 /// it; when it is full, the past of all of them is forgotten.
 const MAX_REMEMBERED: usize = 64 * 1024;
+
+/// Links that a router may dial beside those that are opened to it: to bridges, and to routers that
+/// strangers' circuits are to be extended to. Without a number of their own, those who come in
+/// could leave no way out.
+pub const MAX_DIALLED_LINKS: usize = 1024;
+
+/// Files that a process needs beside its connections: ports, logs, the runtime's own.
+const OTHER_FILES: u64 = 64;
 
 /// The limits of a listening process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +31,27 @@ pub struct ConnectionLimits {
     pub per_address: u32,
     /// New connections a second from one address; four seconds' worth may come at once.
     pub per_second: u32,
+}
+
+impl ConnectionLimits {
+    /// Links that the node may have when as many are opened to it as these limits allow.
+    pub fn links(&self) -> usize {
+        self.in_all.saturating_add(MAX_DIALLED_LINKS)
+    }
+
+    /// Lets this process open a file for each of these links, as far as the system allows it, and
+    /// says so in the log where it does not.
+    pub fn raise_file_limit(&self) {
+        let wanted = (self.links() as u64).saturating_add(OTHER_FILES);
+        match process::raise_file_limit() {
+            Ok(limit) if limit < wanted => warn!(
+                limit,
+                wanted, "the system allows fewer open files than the limits allow connections"
+            ),
+            Ok(_) => {}
+            Err(error) => warn!(%error, "cannot raise the limit on open files"),
+        }
+    }
 }
 
 /// Why a connection is refused.
