@@ -406,14 +406,14 @@ impl Requester {
                 reason: end.reason,
                 tried: end.tried,
             };
-            return self.let_go(id, why);
+            return self.fail_source(id, why);
         }
         let confirms = end.reason == DbEndReason::CANCELLED;
         let ended = source.handle_ended(scope.section, &scope.blocks(), confirms);
         if !confirms {
             match end.reason {
                 DbEndReason::BUSY | DbEndReason::EXHAUSTED => {
-                    source.rests_until = self.now + source.next_backoff();
+                    source.rests_until = self.now + source.handle_busy(self.now);
                 }
                 _ => source.handle_lack(self.now, scope.section, scope.blocks()),
             }
@@ -432,7 +432,7 @@ impl Requester {
             return;
         };
         let at = match end.reason {
-            DbEndReason::BUSY | DbEndReason::EXHAUSTED => self.now + source.next_backoff(),
+            DbEndReason::BUSY | DbEndReason::EXHAUSTED => self.now + source.handle_busy(self.now),
             DbEndReason::IDLE => self.now,
             reason => {
                 let why = SourceFailure::Refused {

@@ -99,6 +99,8 @@ pub(super) struct Source {
     /// Nothing is asked before.
     pub(super) rests_until: Instant,
     backoff: Duration,
+    /// Since when it says nothing but BUSY or EXHAUSTED.
+    busy_since: Option<Instant>,
     /// When a byte of content last came, or was first awaited after idleness.
     heard: Instant,
     /// When anything last came, content or not.
@@ -125,6 +127,7 @@ impl Source {
             lacks: VecDeque::new(),
             rests_until: now,
             backoff: FIRST_BACKOFF,
+            busy_since: None,
             heard: now,
             alive: now,
             probed: None,
@@ -214,8 +217,15 @@ impl Source {
         self.lacks.push_back((section, blocks, now + LACK));
     }
 
+    /// Whether it has said nothing but that it is busy or full for so long.
+    pub(super) fn is_busy_for(&self, now: Instant, time: Duration) -> bool {
+        self.busy_since
+            .is_some_and(|since| now.saturating_since(since) >= time)
+    }
+
     /// It is busy or full: how long it is left alone.
-    pub(super) fn next_backoff(&mut self) -> Duration {
+    pub(super) fn handle_busy(&mut self, now: Instant) -> Duration {
+        self.busy_since.get_or_insert(now);
         let pause = self.backoff;
         self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
         pause
@@ -316,6 +326,7 @@ impl Source {
             return Arrival::Part;
         }
         self.backoff = FIRST_BACKOFF;
+        self.busy_since = None;
         let bytes = std::mem::take(&mut self.partial).freeze();
         match self.pop_front() {
             Some(ask) => {

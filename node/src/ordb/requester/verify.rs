@@ -311,6 +311,10 @@ impl Requester {
         if self.lacks_layers_everywhere() {
             return self.fail(Failure::NoPieceLayers);
         }
+        if self.is_busy() {
+            let sources = self.sources.len();
+            return self.fail(Failure::Busy { sources });
+        }
         if self.is_gone() {
             let sources = self.sources.len();
             return self.fail(Failure::Gone { sources });
@@ -323,6 +327,18 @@ impl Requester {
             return;
         }
         self.fail(self.failure_of_refusals());
+    }
+
+    /// Whether something is wanted and every source has long said nothing but that it is busy.
+    fn is_busy(&self) -> bool {
+        let is_wanted = self.content.is_none() || self.reads.waited_chunks().next().is_some();
+        let patience = self.config.patience;
+        is_wanted
+            && !self.sources.is_empty()
+            && self
+                .sources
+                .values()
+                .all(|source| source.is_busy_for(self.now, patience))
     }
 
     /// Whether somebody waits for a chunk that every source has said it cannot give.

@@ -419,6 +419,25 @@ fn busy_sources_are_asked_again() {
 }
 
 #[test]
+fn sources_that_stay_busy_are_told_of_and_asked_on() {
+    let mut world = world(Kind::V1, 1 << 18, MIB);
+    for _ in 0..2 {
+        let refuses = Some((DbEndReason::EXHAUSTED, 6));
+        world.add_source(
+            SOON,
+            Nature {
+                refuses,
+                ..Nature::default()
+            },
+        );
+    }
+    world.run_until(MINUTE, |world| world.failure.is_some());
+    assert_eq!(world.failure, Some(Failure::Busy { sources: 2 }));
+    read_all(&mut world);
+    assert_eq!(world.requester.failure(), None);
+}
+
+#[test]
 fn wrong_metadata_is_its_senders_end() {
     for wrong in [
         Nature {
