@@ -16,7 +16,7 @@ const PREFIX = `${new URL(scope.registration.scope).pathname}stream/`;
 const LIFE = crypto.randomUUID();
 
 /** A tab that is frozen never answers; this is how long the others are waited for. */
-const OWNER_TIMEOUT_MS = 10_000;
+const OWNER_TIMEOUT_MS = 30_000;
 
 scope.addEventListener('install', () => void scope.skipWaiting());
 scope.addEventListener('activate', (event) => event.waitUntil(scope.clients.claim()));

@@ -103,10 +103,11 @@ export class Viewer {
     if (turn !== this.#turn) return;
     this.media = media;
     this.stage.replaceChildren(media);
-    keepPosition(media, `chive:${infohash}:${file.index}`);
+    const key = `chive:${infohash}:${file.index}`;
+    keepPosition(media, key);
     this.#sayWhatItDoes(media, file);
     this.#recover(media, file, source);
-    media.src = source;
+    media.src = at(source, Number(sessionStorage.getItem(key)));
     // Without a press of the user on this page the browser may refuse: then the
     // film stands at its position, with its controls.
     media.play().catch(({ name }) => {
@@ -137,10 +138,10 @@ export class Viewer {
    */
   #recover(media, file, source) {
     let retries = 0;
-    let at = 0;
+    let reached = 0;
     media.addEventListener('timeupdate', () => {
-      if (media.currentTime > at) retries = 0;
-      at = media.currentTime;
+      if (media.currentTime > reached) retries = 0;
+      reached = media.currentTime;
     });
     media.addEventListener('error', async () => {
       const turn = this.#turn;
@@ -158,9 +159,7 @@ export class Viewer {
         this.hooks.cannot(t('errorRead', { message: broken }), file);
       } else {
         retries += 1;
-        const resume = at;
-        media.src = source;
-        media.addEventListener('loadedmetadata', () => (media.currentTime = resume), { once: true });
+        media.src = at(source, reached);
         media.play().catch(() => {});
       }
     });
@@ -203,20 +202,22 @@ export class Viewer {
 }
 
 /**
+ * An address that plays from a moment on: told so at once, the browser does not
+ * fetch the beginning first.
+ * @param {string} source
+ * @param {number} moment in seconds
+ */
+function at(source, moment) {
+  return moment > 0 ? `${source}#t=${moment}` : source;
+}
+
+/**
  * A reload goes on where the film was. Kept for this tab only, and gone with it.
  * @param {HTMLMediaElement} media
  * @param {string} key
  */
 function keepPosition(media, key) {
   let noted = 0;
-  media.addEventListener(
-    'loadedmetadata',
-    () => {
-      const at = Number(sessionStorage.getItem(key));
-      if (at > 0 && at < media.duration - 1) media.currentTime = at;
-    },
-    { once: true },
-  );
   const note = () => {
     if (media.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) sessionStorage.setItem(key, String(media.currentTime));
   };
