@@ -1,6 +1,6 @@
 //! The binary, as an operator and a browser meet it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -125,8 +125,17 @@ impl Answer {
 }
 
 fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut tcp = TcpStream::connect(to).unwrap();
-    tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    try_request(to, method, path, headers).expect("an answer")
+}
+
+fn try_request(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Answer> {
+    let mut tcp = TcpStream::connect(to)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut text = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "host") {
         text.push_str(&format!("host: {to}\r\n"));
@@ -134,20 +143,18 @@ fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
-    tcp.write_all(format!("{text}\r\n").as_bytes()).unwrap();
+    tcp.write_all(format!("{text}\r\n").as_bytes())?;
     let mut answer = Vec::new();
-    tcp.read_to_end(&mut answer).unwrap();
-    let end = answer
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .expect("a head");
+    tcp.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
     let head = String::from_utf8(answer[..end].to_vec()).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer {
+    Ok(Answer {
         status,
         head,
         body: answer[end + 4..].to_vec(),
-    }
+    })
 }
 
 fn refused(configure: impl FnOnce(&mut Command, &Path)) -> String {
@@ -306,8 +313,9 @@ fn one_address_has_so_many_connections() {
     drop(held);
     // Their places come back when the bridge has seen that they are gone.
     let text = loop {
-        if let Ok(answer) = std::panic::catch_unwind(|| bridge.get("/metrics", &[])) {
-            break answer.text();
+        match try_request(bridge.http(), "GET", "/metrics", &[]) {
+            Ok(answer) => break answer.text(),
+            Err(_) => std::thread::yield_now(),
         }
     };
     assert!(
