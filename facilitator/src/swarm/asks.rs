@@ -58,6 +58,11 @@ impl Asks {
         &self.runs
     }
 
+    /// How many chunks.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Adds chunks; those that are asked already are answered once, where they stand.
     pub(super) fn add(&mut self, chunks: Range<u32>) -> Result<(), Busy> {
         if chunks.is_empty() {

@@ -50,6 +50,10 @@ const MAX_OUR_MESSAGE_LEN: usize = 256;
 const READ_LEN: usize = 64 * 1024;
 const IDLE_READ_LEN: usize = 2 * 1024;
 
+/// Addresses of other peers that one peer is believed, so that it cannot fill the address book with
+/// its own.
+const MAX_PEX_ADDRESSES: usize = 200;
+
 /// More bytes than this are hashed on a thread where they hold up nobody.
 const LONG_WORK_LEN: usize = 1024 * 1024;
 
@@ -109,6 +113,7 @@ pub(super) async fn run(
                 torrent,
                 peer,
                 theirs: PeerExtendedMessageIds::default(),
+                addresses_left: MAX_PEX_ADDRESSES,
                 incoming: BytesMut::new(),
                 outgoing: BytesMut::new(),
             };
@@ -160,6 +165,8 @@ struct Connection<'a> {
     peer: PeerKey,
     /// The numbers by which the peer knows its extensions.
     theirs: PeerExtendedMessageIds,
+    /// How many more addresses it is believed.
+    addresses_left: usize,
     incoming: BytesMut,
     outgoing: BytesMut,
 }
@@ -305,7 +312,10 @@ impl Connection<'_> {
                 UtMetadata::Request(_) => {}
             },
             Message::Extended(ExtendedMessage::UtPex(peers)) => {
-                events.extend(peers.added_peers().map(|peer| Event::Address(peer.addr)));
+                let named = peers.added_peers().take(self.addresses_left);
+                let before = events.len();
+                events.extend(named.map(|peer| Event::Address(peer.addr)));
+                self.addresses_left -= events.len() - before;
             }
             Message::Extended(ExtendedMessage::Dyn(..))
             | Message::Request(_)

@@ -28,9 +28,19 @@ const MAX_DEPTH: usize = 250;
 const MIN_DEPTH: usize = 2;
 const FIRST_DEPTH: usize = 16;
 
-/// How long a block should wait in the queue of the peer that sends it: long enough that it always
-/// has something to send, short enough that what is asked first comes soon.
-const QUEUE_DELAY: Duration = Duration::from_millis(800);
+/// How long a block may wait in the queue of the peer that sends it, beyond the way there and back:
+/// long enough that it always has something to send, short enough that what is asked first comes
+/// first. What is right between these depends on how soon the blocks are needed.
+pub(super) const MIN_QUEUE_DELAY: Duration = Duration::from_millis(40);
+pub(super) const MAX_QUEUE_DELAY: Duration = Duration::from_millis(800);
+
+/// How late a block may be before another peer is asked for it too: three times what that peer's
+/// blocks take, and a little.
+const PATIENCE: u32 = 3;
+const PATIENCE_MORE: Duration = Duration::from_millis(100);
+/// The same for a peer that has not sent a block yet, by what those of the other take.
+const FIRST_PATIENCE: u32 = 4;
+const MIN_FIRST_PATIENCE: Duration = Duration::from_millis(400);
 /// What is assumed of a peer that has not sent a block yet.
 const FIRST_DELAY: Duration = Duration::from_millis(1500);
 
@@ -146,7 +156,9 @@ pub(super) struct Peer {
     pub(super) cancels: Vec<Request>,
     depth: usize,
     max_depth: usize,
+    /// What a block takes, smoothed, and at the least.
     delay: Option<Duration>,
+    least_delay: Duration,
     pub(super) connected_at: Instant,
     pub(super) last_block: Option<Instant>,
     /// Blocks that came and were not asked for.
@@ -180,6 +192,7 @@ impl Peer {
             depth: FIRST_DEPTH,
             max_depth: MAX_DEPTH,
             delay: None,
+            least_delay: Duration::MAX,
             connected_at: now,
             last_block: None,
             unasked: 0,
@@ -203,25 +216,29 @@ impl Peer {
         if worth_it { room } else { 0 }
     }
 
-    /// When a block that is asked now should be here.
-    pub(super) fn due(&self, now: Instant) -> Instant {
-        now + self.expected_delay()
+    /// When a block that is asked now is late; none if nothing is known of this peer.
+    pub(super) fn late_at(&self, now: Instant) -> Option<Instant> {
+        Some(now + self.delay? * PATIENCE + PATIENCE_MORE)
     }
 
-    pub(super) fn expected_delay(&self) -> Duration {
-        self.delay.unwrap_or(FIRST_DELAY)
+    /// How long to wait for one of whom nothing is known before this one is asked as well.
+    pub(super) fn first_patience(&self) -> Duration {
+        let delay = self.delay.unwrap_or(FIRST_DELAY);
+        (delay * FIRST_PATIENCE).max(MIN_FIRST_PATIENCE)
     }
 
     /// A block came that was asked `waited` ago: the queue grows while blocks wait less than
-    /// [`QUEUE_DELAY`] in it, as fast as they come, and shrinks when they wait longer. So its
-    /// length follows the peer's rate.
-    pub(super) fn block_came(&mut self, now: Instant, waited: Duration) {
+    /// `queue_delay` in it, as fast as they come, and shrinks when they wait longer. So its length
+    /// follows the peer's rate.
+    pub(super) fn block_came(&mut self, now: Instant, waited: Duration, queue_delay: Duration) {
         self.last_block = Some(now);
         let smoothed = self.delay.map_or(waited, |delay| (delay * 7 + waited) / 8);
         self.delay = Some(smoothed);
-        if waited < QUEUE_DELAY {
+        self.least_delay = self.least_delay.min(waited);
+        let in_queue = waited - self.least_delay;
+        if in_queue < queue_delay {
             self.depth = (self.depth + 1).min(self.max_depth);
-        } else if waited > QUEUE_DELAY * 2 {
+        } else if in_queue > queue_delay * 2 {
             self.depth = (self.depth - 1).max(MIN_DEPTH);
         }
     }
@@ -329,19 +346,24 @@ mod tests {
         let now = Instant::now();
         let mut peer = Peer::new(now, address(0), Default::default());
         assert_eq!(peer.room(), FIRST_DEPTH);
-        for _ in 0..1000 {
-            peer.block_came(now, Duration::from_millis(20));
-        }
+        assert_eq!(peer.late_at(now), None);
+        let came = |peer: &mut Peer, waited_ms: u64| {
+            for _ in 0..1000 {
+                let waited = Duration::from_millis(waited_ms);
+                peer.block_came(now, waited, Duration::from_millis(100));
+            }
+        };
+        // A long way, and no queue.
+        came(&mut peer, 300);
         assert_eq!(peer.room(), MAX_DEPTH);
-        for _ in 0..1000 {
-            peer.block_came(now, Duration::from_secs(5));
-        }
+        assert_eq!(peer.late_at(now), Some(now + Duration::from_millis(1000)));
+        came(&mut peer, 450);
+        assert_eq!(peer.room(), MAX_DEPTH);
+        came(&mut peer, 600);
         assert_eq!(peer.room(), 2);
         peer.limit_depth(1_000_000);
         peer.limit_depth(100);
-        for _ in 0..1000 {
-            peer.block_came(now, Duration::from_millis(20));
-        }
+        came(&mut peer, 300);
         assert_eq!(peer.room(), 100);
     }
 

@@ -68,8 +68,9 @@ pub(super) struct Block {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) peer: PeerKey,
-    /// When it should have been answered, as that peer answers.
-    pub(super) due: Instant,
+    pub(super) at: Instant,
+    /// When it is late, as that peer answers; none if nothing is known of it.
+    pub(super) late_at: Option<Instant>,
 }
 
 impl Store {

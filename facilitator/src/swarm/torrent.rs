@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use chive_node::wire::{DbEndReason, Section, Tried};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::fetch::Suspicion;
+use self::fetch::{Rate, Suspicion};
 pub(super) use self::info::{read_info, swarm_id};
 use self::layers::Layers;
 pub(super) use self::layers::{HashRequest, read_layers};
@@ -56,6 +57,7 @@ pub(super) struct Torrent {
     next_peer: u64,
     pub(super) book: AddressBook,
     suspicions: BTreeMap<u32, Suspicion>,
+    rate: Rate,
     layers: Layers,
     tried: Tried,
     opened: Option<Bytes>,
@@ -160,6 +162,7 @@ impl Torrent {
             next_peer: 0,
             book,
             suspicions: BTreeMap::new(),
+            rate: Rate::default(),
             layers: Layers::default(),
             tried: Tried::default(),
             opened: None,
@@ -189,34 +192,32 @@ impl Torrent {
         first: u32,
         count: u16,
     ) {
-        let scope = Some((section, first, count));
         if section == Section::PIECE_LAYERS {
             return self.handle_layer_blocks(first, count);
         }
-        let verifier = self.verifier().filter(|_| section == Section::CHUNKS);
-        let Some(verifier) = verifier else {
+        let metainfo = self.metainfo().filter(|_| section == Section::CHUNKS);
+        let Some(metainfo) = metainfo else {
+            let scope = Some((section, first, count));
             return self.fail(scope, DbEndReason::UNAVAILABLE, None);
         };
-        let chunks = first..first.saturating_add(count.into());
-        let content = chunks.end <= verifier.metainfo().chunk_count()
-            && chunks
-                .clone()
-                .all(|c| !verifier.metainfo().is_padding_chunk(c));
-        if !content {
-            return self.fail(scope, DbEndReason::PROTOCOL, None);
-        }
         if self.asks.is_empty() {
             self.progress_at = now;
         }
-        if self.asks.add(chunks.clone()).is_err() {
-            return self.fail(scope, DbEndReason::BUSY, None);
-        }
-        let metainfo = verifier.metainfo();
         let mut has_work = false;
-        for piece in metainfo.piece_of(chunks.start)..=metainfo.piece_of(chunks.end - 1) {
-            store.keep((self.key, piece));
-            let held = store.piece((self.key, piece));
-            has_work |= held.is_none_or(|held| !held.is_all_asked());
+        let asked = first..first.saturating_add(count.into());
+        for (chunks, is_content) in content_runs(&metainfo, asked) {
+            // Several may ask in one go; one's nonsense is not the other's failure.
+            if !is_content {
+                self.fail_chunks(chunks, DbEndReason::PROTOCOL);
+            } else if self.asks.add(chunks.clone()).is_err() {
+                self.fail_chunks(chunks, DbEndReason::BUSY);
+            } else {
+                for piece in metainfo.piece_of(chunks.start)..=metainfo.piece_of(chunks.end - 1) {
+                    store.keep((self.key, piece));
+                    let held = store.piece((self.key, piece));
+                    has_work |= held.is_none_or(|held| !held.is_all_asked());
+                }
+            }
         }
         self.claim_fronts(store);
         self.has_answers = true;
@@ -413,9 +414,13 @@ impl Torrent {
     fn fail_run(&mut self, store: &mut Store, run: usize, reason: DbEndReason) {
         let run = self.asks.remove(run);
         self.release(store, run.next..run.end);
-        let mut first = run.next;
-        while first < run.end {
-            let count = u16::try_from(run.end - first).unwrap_or(u16::MAX);
+        self.fail_chunks(run.next..run.end, reason);
+    }
+
+    fn fail_chunks(&mut self, chunks: Range<u32>, reason: DbEndReason) {
+        let mut first = chunks.start;
+        while first < chunks.end {
+            let count = u16::try_from(chunks.end - first).unwrap_or(u16::MAX);
             let count = count.min(chive_node::wire::MAX_ASK_BLOCKS);
             self.fail(Some((Section::CHUNKS, first, count)), reason, None);
             first += u32::from(count);
@@ -438,6 +443,20 @@ impl Torrent {
             peer.wake.notify_one();
         }
     }
+}
+
+/// Cuts a range of chunks into those that are content and those that are padding or nothing.
+fn content_runs(metainfo: &Metainfo, chunks: Range<u32>) -> Vec<(Range<u32>, bool)> {
+    let mut runs: Vec<(Range<u32>, bool)> = Vec::new();
+    for chunk in chunks {
+        // Of no chunk at all this is the length, too.
+        let is_content = metainfo.chunk_length(chunk) > 0;
+        match runs.last_mut() {
+            Some((run, same)) if *same == is_content => run.end = chunk + 1,
+            _ => runs.push((chunk..chunk + 1, is_content)),
+        }
+    }
+    runs
 }
 
 /// How long somebody may claim a length under the limit after somebody claimed one above it.

@@ -10,7 +10,7 @@ use sha1::{Digest, Sha1};
 use tokio::time::Instant;
 
 use super::{BLOCK_LEN, Check, Send, Torrent};
-use crate::swarm::peers::{PeerKey, Request};
+use crate::swarm::peers::{MAX_QUEUE_DELAY, MIN_QUEUE_DELAY, PeerKey, Request};
 use crate::swarm::store::{Asked, Full, Piece, PieceState, Store};
 
 /// How many pieces of each run are looked at for something to ask, and of all runs.
@@ -21,7 +21,10 @@ const MAX_WANTED: usize = 4096;
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How often an idle peer looks whether another is late.
-const LATE_CHECK: Duration = Duration::from_millis(250);
+const LATE_CHECK: Duration = Duration::from_millis(100);
+
+/// Over how long a rate is measured.
+const RATE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Blocks asked of a second peer at a time.
 const MAX_SECOND_ASKS: usize = 8;
@@ -36,6 +39,37 @@ const USELESS_AFTER: Duration = Duration::from_secs(30);
 /// Pieces of which it is remembered who sent what when they were wrong. Liars fill it; when it is
 /// full the oldest piece's liars stay unknown.
 const MAX_SUSPICIONS: usize = 16;
+
+/// How fast the torrent comes, over the last second or so.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    bytes_per_second: u64,
+    since: Option<Instant>,
+    bytes: u64,
+}
+
+impl Rate {
+    fn count(&mut self, now: Instant, bytes: u64) {
+        let since = *self.since.get_or_insert(now);
+        self.bytes += bytes;
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= RATE_INTERVAL {
+            let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+            let latest = self.bytes.saturating_mul(1_000_000) / micros.max(1);
+            self.bytes_per_second = (self.bytes_per_second + latest) / 2;
+            self.since = Some(now);
+            self.bytes = 0;
+        }
+    }
+
+    /// How long blocks may wait at the peers: half of the time in which all that is asked for
+    /// comes. So no peer is given what is needed before it can send it.
+    fn queue_delay(&self, chunks_asked: usize) -> Duration {
+        let asked = chunks_asked as u64 * u64::from(BLOCK_LEN);
+        let micros = (asked / 2).saturating_mul(1_000_000) / self.bytes_per_second.max(1);
+        Duration::from_micros(micros).clamp(MIN_QUEUE_DELAY, MAX_QUEUE_DELAY)
+    }
+}
 
 /// A piece was wrong and several peers had sent of it. It is fetched again from one of them alone;
 /// then those whose blocks differ are known.
@@ -156,7 +190,9 @@ impl Torrent {
         };
         let request = peer.queue.remove(at)?;
         peer.unasked = peer.unasked.saturating_sub(1);
-        peer.block_came(now, now.saturating_duration_since(request.at));
+        let waited = now.saturating_duration_since(request.at);
+        peer.block_came(now, waited, self.rate.queue_delay(self.asks.count()));
+        self.rate.count(now, length);
         self.progress_at = now;
 
         let held = store.piece_mut((self.key, piece));
@@ -352,7 +388,7 @@ impl Torrent {
         self.pick_late(now, store, key, &late, room.min(MAX_SECOND_ASKS), out);
     }
 
-    /// Asks for blocks that another peer was asked for and that would come sooner from this one.
+    /// Asks for blocks with which another peer is late.
     fn pick_late(
         &mut self,
         now: Instant,
@@ -362,7 +398,7 @@ impl Torrent {
         mut room: usize,
         out: &mut Vec<Send>,
     ) {
-        let Some(expected) = self.peers.get(&key).map(|peer| peer.expected_delay()) else {
+        let Some(first_patience) = self.peers.get(&key).map(|peer| peer.first_patience()) else {
             return;
         };
         for piece in pieces {
@@ -380,8 +416,8 @@ impl Torrent {
                 let (Some(other), None) = (others.next(), others.next()) else {
                     continue;
                 };
-                let sooner = other.due > now + expected * 2 || now > other.due + expected;
-                if other.peer == key || asked.bytes.is_some() || !sooner {
+                let late_at = other.late_at.unwrap_or(other.at + first_patience);
+                if other.peer == key || asked.bytes.is_some() || now < late_at {
                     continue;
                 }
                 if room == 0 {
@@ -405,8 +441,12 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let due = peer.due(now);
-        held.ask(block, Asked { peer: key, due });
+        let asked = Asked {
+            peer: key,
+            at: now,
+            late_at: peer.late_at(now),
+        };
+        held.ask(block, asked);
         let mut queue = peer.queue.iter();
         if queue.any(|request| (request.piece, request.block) == (piece, block)) {
             // Asked before the piece had to give way to others; it still comes.

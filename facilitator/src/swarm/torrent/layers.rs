@@ -3,6 +3,7 @@
 //!
 //! They are fetched whole from one peer, as the info dictionary is, so that a liar is known.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,17 +66,22 @@ struct Wanted {
 impl Torrent {
     /// Somebody asks for blocks of the layers.
     pub(super) fn handle_layer_blocks(&mut self, first: u32, count: u16) {
-        let scope = Some((Section::PIECE_LAYERS, first, count));
+        let scope = |blocks: Range<u32>| {
+            let count = u16::try_from(blocks.len()).unwrap_or(u16::MAX);
+            Some((Section::PIECE_LAYERS, blocks.start, count))
+        };
+        let asked = first..first.saturating_add(count.into());
         let Some(verifier) = self.verifier().filter(|v| needs_layers(v.metainfo())) else {
-            return self.fail(scope, DbEndReason::UNAVAILABLE, None);
+            return self.fail(scope(asked), DbEndReason::UNAVAILABLE, None);
         };
         let blocks = verifier.piece_layers_length().div_ceil(BLOCK_LEN as usize);
-        let asked = first..first.saturating_add(count.into());
-        if asked.end as usize > blocks {
-            return self.fail(scope, DbEndReason::PROTOCOL, None);
+        let end = asked.end.min(u32::try_from(blocks).unwrap_or(u32::MAX));
+        let (asked, beyond) = (first..end.max(first), end.max(first)..asked.end);
+        if !beyond.is_empty() {
+            self.fail(scope(beyond), DbEndReason::PROTOCOL, None);
         }
         if self.layers.asked.len() + asked.len() > MAX_BLOCKS_ASKED {
-            return self.fail(scope, DbEndReason::BUSY, None);
+            return self.fail(scope(asked), DbEndReason::BUSY, None);
         }
         self.layers.asked.extend(asked);
         self.has_answers = true;
