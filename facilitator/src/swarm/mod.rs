@@ -12,24 +12,28 @@
 //!   clears it. To evict one, the torrent has to be deleted and added again, which drops every
 //!   connection and checks the storage anew; in mid-film that is a stall of seconds at every
 //!   eviction. A storage that forgets on its own fails the stream that reads it.
-//! - *Taking only.* `disable-upload` stops pieces, but the session still tells peers of other
-//!   peers (`task_send_pex_to_peer`), sends a bitfield and `have`s, and names the client.
+//! - *Taking only.* `disable-upload` stops pieces, but the session still gives the info dictionary
+//!   (`send_metadata_piece`) and other peers' addresses (`task_send_pex_to_peer`), and names the
+//!   client.
 //! - *No listening port.* Where nothing listens trackers are told port 4240
 //!   (`announce_port().unwrap_or(4240)` in `session.rs`), for the session's life and without ever a
 //!   `stopped`: others are sent to our address, where at best nobody answers.
 //! - One piece is asked of one peer, so the first piece comes at that peer's rate.
 //!
-//! So the leech's own part, who is asked for what ([`torrent`]), is written here, on librqbit's
-//! codec of the peer protocol (messages, extensions, `ut_metadata`, PEX). [`dht`] and [`tracker`]
+//! So the leech's own part, who is asked for what (`torrent`), is written here, on librqbit's
+//! codec of the peer protocol (messages, extensions, `ut_metadata`, PEX). `dht` and `tracker`
 //! say why they are not crates either.
 //!
 //! # How it works
 //!
-//! [`torrent::Torrent`] does no I/O: each of its methods takes what happened, its `poll_`s tell
-//! what to do. All torrents and the [`store`] are behind one lock, held for microseconds and never
-//! over an await or a long hash. Tasks around it: one for each torrent ([`run`]), one for each
-//! peer ([`connection`]), and one that answers the ORDB. Letting a torrent go drops its task, and
+//! `torrent::Torrent` does no I/O: each of its methods takes what happened, its `poll_`s tell
+//! what to do. All torrents and the `store` are behind one lock, held for microseconds and never
+//! over an await or a long hash. Tasks around it: one for each torrent (`run`), one for each
+//! peer (`connection`), and one that answers the ORDB. Letting a torrent go drops its task, and
 //! with it all others of the torrent.
+//!
+//! Peers are reached by TCP, in the clear. Those that take only uTP or only encrypted connections
+//! are few among those that can be reached at all, and are left out.
 
 mod address;
 mod asks;
