@@ -93,7 +93,7 @@ const instances = new Map();
  * - `progress` `{torrent, verified_bytes, rate_bytes_per_second}`
  * - `metadata` `{torrent, name, infohash, total_bytes}`
  * - `failed` `{torrent?, message, reason?, final?}`, the reason in a word: `not-found`, `gone`,
- *   `busy`, `too-large`, `unavailable`, `unusable`. It goes on if somebody comes who has it, unless it is
+ *   `too-large`, `unavailable`, `unusable`. It goes on if somebody comes who has it, unless it is
  *   `final`. Without a torrent the node itself has stopped.
  * - `source-dropped` `{torrent, router, message}`: a router sent wrong bytes
  * - `bridge` `{url, state: 'connecting' | 'connected' | 'failed', message?}`

@@ -181,7 +181,6 @@ fn reason(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotFound { .. } => "not-found",
         Failure::Gone { .. } => "gone",
-        Failure::Busy { .. } => "busy",
         Failure::MetadataTooLarge { .. }
         | Failure::PieceTooLarge { .. }
         | Failure::TooLargeForSources { .. } => "too-large",

@@ -235,15 +235,6 @@ pub enum Failure {
         /// How many sources said so.
         sources: usize,
     },
-    /// Those who have it have no room or no time.
-    #[error(
-        "All of {sources} source(s) that were found are full or busy; they are asked again until \
-         one has room."
-    )]
-    Busy {
-        /// How many sources said so.
-        sources: usize,
-    },
     /// Sources have a limit that it is over.
     #[error("This torrent is larger than any of {sources} source(s) will fetch.")]
     TooLargeForSources {
@@ -261,7 +252,6 @@ impl Failure {
             | Self::MetadataTooLarge { .. }
             | Self::NoPieceLayers
             | Self::Gone { .. }
-            | Self::Busy { .. }
             | Self::TooLargeForSources { .. } => false,
         }
     }

@@ -15,9 +15,8 @@ use crate::torrent::CHUNK_LEN;
 pub const MAX_WINDOW_CHUNKS: u32 = 1024;
 /// The fewest chunks asked of one source at a time: one arrives while the next is asked.
 pub const MIN_WINDOW_CHUNKS: u32 = 2;
-/// Asked of a source before anything is known of it: a MiB. An ask costs nothing that the circuit's
-/// own window does not bound, and what turns out to come too late is asked elsewhere.
-const INITIAL_WINDOW_CHUNKS: u32 = 64;
+/// Asked of a source before anything is known of it: a circuit's own window is about as large.
+const INITIAL_WINDOW_CHUNKS: u32 = 32;
 /// Above 1 so that a rate that grows can show itself, and asks may go out in batches.
 const GAIN: f64 = 2.0;
 /// The delay is taken to be this at least: hosts hand over what arrived in batches, and a window
@@ -27,27 +26,20 @@ const MIN_DELAY: Duration = Duration::from_millis(100);
 const ASSUMED_RATE: f64 = 1024.0 * 1024.0;
 /// What a source is taken to need before it answered anything.
 const ASSUMED_DELAY: Duration = Duration::from_millis(300);
-/// Over how long the flow is averaged.
-const FLOW_SECONDS: f64 = 1.0;
-/// A shorter flow says nothing: blocks come in bursts.
-const MIN_FLOW_SECONDS: f64 = 0.05;
 /// How long a rate counts, at least.
 const RATE_HORIZON: Duration = Duration::from_secs(4);
 /// How long a least delay counts.
 const DELAY_HORIZON: Duration = Duration::from_secs(30);
 /// Slow start ends when the rate has not grown by a quarter for so many rounds.
 const FULL_ROUNDS: u32 = 3;
-/// In slow start the window grows no farther beyond rate × delay, unless there are pauses: what was
-/// measured of a window too small is too small.
-const SLOW_START_EXCESS: f64 = 4.0;
 /// The most by which pauses widen the window.
 const MAX_STRETCH: f64 = 32.0;
-/// A silence is never suspicious sooner than this.
-const MIN_SILENCE: Duration = Duration::from_millis(1500);
-/// A silence is always suspicious after this.
-const MAX_SILENCE: Duration = Duration::from_secs(5);
-/// Before anything is known of a source.
-const FIRST_SILENCE: Duration = Duration::from_secs(3);
+/// A source is never taken to have stalled sooner than this.
+const MIN_STALL: Duration = Duration::from_secs(2);
+/// A source is always taken to have stalled after this.
+const MAX_STALL: Duration = Duration::from_secs(20);
+/// Before the first byte of content: the ORDB may first have to find a swarm that has it.
+const FIRST_STALL: Duration = Duration::from_secs(10);
 
 /// What is known of one source's speed.
 #[derive(Debug)]
@@ -58,9 +50,8 @@ pub(super) struct Estimate {
     delay: Extreme,
     /// Request → first byte, smoothed, and its mean deviation, in seconds (as TCP's SRTT).
     smoothed_delay: Option<(f64, f64)>,
-    /// What came, and in how long, while something was awaited; what is older counts less.
-    flow_bytes: f64,
-    flow_seconds: f64,
+    /// Bytes a second over the last seconds in which something was awaited.
+    recent_rate: Option<f64>,
     /// When the last block ended, or the first was asked after idleness.
     last_arrival: Instant,
     slow_start: Option<SlowStart>,
@@ -68,7 +59,6 @@ pub(super) struct Estimate {
     /// The delivery count at which the current round ends.
     round_end: u64,
     paused_in_round: bool,
-    paused_in_last_round: bool,
 }
 
 #[derive(Debug)]
@@ -86,8 +76,6 @@ pub(super) struct AskStamp {
     /// Whether fewer blocks were awaited than the window allows: then what is measured is what
     /// was asked, not what the source can.
     limited_by_asks: bool,
-    /// Whether nothing else was awaited.
-    was_idle: bool,
 }
 
 impl Estimate {
@@ -97,8 +85,7 @@ impl Estimate {
             rate: Extreme::largest(),
             delay: Extreme::least(),
             smoothed_delay: None,
-            flow_bytes: 0.0,
-            flow_seconds: 0.0,
+            recent_rate: None,
             last_arrival: now,
             slow_start: Some(SlowStart {
                 window: INITIAL_WINDOW_CHUNKS,
@@ -108,7 +95,6 @@ impl Estimate {
             stretch: 1.0,
             round_end: 0,
             paused_in_round: false,
-            paused_in_last_round: false,
         }
     }
 
@@ -117,23 +103,27 @@ impl Estimate {
         if let Some(start) = &self.slow_start {
             return start.window;
         }
+        let bytes = self.rate.value().unwrap_or(ASSUMED_RATE)
+            * self.delay().max(MIN_DELAY).as_secs_f64()
+            * GAIN
+            * self.stretch;
         // Two more: one is arriving, one is being asked.
-        let chunks = self.useful_chunks() * GAIN * self.stretch + 2.0;
+        let chunks = bytes / f64::from(CHUNK_LEN) + 2.0;
         // A cast from a float saturates.
         (chunks as u32).clamp(MIN_WINDOW_CHUNKS, MAX_WINDOW_CHUNKS)
     }
 
     /// Bytes a second that may be expected of it.
     pub(super) fn rate(&self) -> f64 {
-        self.flow()
-            .or(self.rate.value())
-            .unwrap_or(ASSUMED_RATE)
-            .max(1.0)
+        match (self.recent_rate, self.rate.value()) {
+            (Some(recent), Some(best)) => recent.min(best).max(1.0),
+            _ => ASSUMED_RATE,
+        }
     }
 
     /// Whether anything was measured yet.
     pub(super) fn is_measured(&self) -> bool {
-        self.flow().is_some()
+        self.recent_rate.is_some()
     }
 
     /// The least time from asking to the first byte.
@@ -146,20 +136,14 @@ impl Estimate {
         self.delivered
     }
 
-    /// How long nothing may come, while something is awaited, before the source is probed.
-    pub(super) fn probe_after(&self) -> Duration {
+    /// How long nothing may come, while something is awaited, before the source counts as stalled.
+    pub(super) fn stall_after(&self) -> Duration {
         match self.smoothed_delay {
-            None => FIRST_SILENCE,
+            None => FIRST_STALL,
             Some((mean, deviation)) => {
-                seconds(2.0 * (mean + 4.0 * deviation)).clamp(MIN_SILENCE, MAX_SILENCE)
+                seconds(2.0 * (mean + 4.0 * deviation)).clamp(MIN_STALL, MAX_STALL)
             }
         }
-    }
-
-    /// How long the answer to a probe may take: what comes before it on the way is not in our
-    /// hands, so it is generous.
-    pub(super) fn probe_patience(&self) -> Duration {
-        (self.delay() * 8).clamp(MIN_SILENCE, MAX_SILENCE)
     }
 
     /// A block is asked while `awaited` others are awaited.
@@ -171,7 +155,6 @@ impl Estimate {
             asked: now,
             delivered: self.delivered,
             limited_by_asks: awaited.saturating_mul(2) < self.window_chunks(),
-            was_idle: awaited == 0,
         }
     }
 
@@ -203,42 +186,34 @@ impl Estimate {
         self.delivered = self.delivered.saturating_add(length.into());
         let took = now.saturating_since(ask.asked).as_secs_f64().max(1e-4);
         let sample = (self.delivered.saturating_sub(ask.delivered)) as f64 / took;
-        if !ask.limited_by_asks || self.rate.value().is_some_and(|best| sample > best) {
+        if !ask.limited_by_asks || self.rate.value().is_none_or(|best| sample > best) {
             let horizon = RATE_HORIZON.max(seconds(10.0 * took));
             self.rate.add(now, sample, horizon);
         }
-        // The first block after idleness says how far the source is, not how fast.
-        if !ask.was_idle {
-            let gap = now.saturating_since(self.last_arrival).as_secs_f64();
-            let kept = (-gap / FLOW_SECONDS).exp();
-            self.flow_bytes = self.flow_bytes * kept + f64::from(length);
-            self.flow_seconds = self.flow_seconds * kept + gap;
-        }
+        // The recent rate is an average over time, not over blocks: each block weighs as long as
+        // it was awaited.
+        let since = now
+            .saturating_since(self.last_arrival.max(ask.asked))
+            .as_secs_f64();
+        let weight = 1.0 - (-since.max(1e-4) / 1.0).exp();
+        let current = f64::from(length) / since.max(1e-4);
+        self.recent_rate = Some(match self.recent_rate {
+            None => sample,
+            Some(recent) => recent + (current - recent) * weight,
+        });
         self.last_arrival = now;
         self.advance_window(ask);
     }
 
     /// Nothing comes any more: what was measured no longer holds.
     pub(super) fn handle_stall(&mut self) {
-        self.flow_bytes /= 8.0;
-    }
-
-    /// The rate over the last second in which something was awaited.
-    fn flow(&self) -> Option<f64> {
-        let is_known = self.flow_seconds >= MIN_FLOW_SECONDS;
-        is_known.then(|| self.flow_bytes / self.flow_seconds)
+        self.recent_rate = self.recent_rate.map(|rate| rate / 8.0);
     }
 
     fn advance_window(&mut self, ask: &AskStamp) {
         let round_ended = ask.delivered >= self.round_end;
-        // A window beyond what the source can fill only makes the queue at it longer, and what is
-        // urgent stands at its end.
-        let is_dry = self.paused_in_round || self.paused_in_last_round;
-        let useful = self.useful_chunks();
         if let Some(start) = &mut self.slow_start {
-            if !ask.limited_by_asks
-                && (is_dry || f64::from(start.window) < useful * SLOW_START_EXCESS)
-            {
+            if !ask.limited_by_asks {
                 start.window = start.window.saturating_add(1).min(MAX_WINDOW_CHUNKS);
             }
             if round_ended && !ask.limited_by_asks {
@@ -249,8 +224,7 @@ impl Estimate {
                 } else {
                     start.rounds_without_growth += 1;
                 }
-                let is_enough = f64::from(start.window) > useful * GAIN + 2.0 && !is_dry;
-                if start.rounds_without_growth >= FULL_ROUNDS || is_enough {
+                if start.rounds_without_growth >= FULL_ROUNDS {
                     self.slow_start = None;
                 }
             }
@@ -263,20 +237,8 @@ impl Estimate {
         }
         if round_ended {
             self.round_end = self.delivered;
-            self.paused_in_last_round = std::mem::take(&mut self.paused_in_round);
+            self.paused_in_round = false;
         }
-    }
-
-    /// Rate × delay, in chunks.
-    fn useful_chunks(&self) -> f64 {
-        let best = self
-            .rate
-            .value()
-            .into_iter()
-            .chain(self.flow())
-            .reduce(f64::max);
-        best.unwrap_or(ASSUMED_RATE) * self.delay().max(MIN_DELAY).as_secs_f64()
-            / f64::from(CHUNK_LEN)
     }
 }
 

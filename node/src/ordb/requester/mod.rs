@@ -27,15 +27,13 @@ use bytes::Bytes;
 use self::assembly::{Assembly, Unit};
 use self::meter::Meter;
 use self::reads::Reads;
-use self::source::{Arrival, Ask, Liveness, Source, SourceState};
+use self::source::{Arrival, Ask, Source, SourceState};
 use super::{MAX_SOURCES, block_ranges};
 use crate::ids::{Ed25519Id, ReadId};
 use crate::store::MemoryStore;
 use crate::time::Instant;
 use crate::torrent::{CHUNK_LEN, Magnet, Metainfo, Verifier};
-use crate::wire::{
-    BlockRange, DbConnected, DbData, DbEnd, DbEndReason, DbQuery, RelayMessage, Section,
-};
+use crate::wire::{BlockRange, DbConnected, DbData, DbEnd, DbEndReason, DbQuery, RelayMessage};
 
 pub use api::{
     Config, Demand, DropReason, Failure, Progress, Read, ReadError, RequesterEvent, SourceFailure,
@@ -45,19 +43,10 @@ pub use estimate::{MAX_WINDOW_CHUNKS, MIN_WINDOW_CHUNKS};
 
 /// How often sources are compared while something is awaited.
 const TICK: Duration = Duration::from_millis(100);
-/// A source that is there and gives nothing for so long is let go: longer than an ORDB looks for
-/// peers before it says that they are gone.
-const GIVE_UP: Duration = Duration::from_secs(100);
-/// A source that does not answer is let go so long after that was told, unless it is replaced
-/// before.
-const STALL_GRACE: Duration = Duration::from_secs(10);
-/// What asks a source whether it is there: a cancel of a block that nothing has, which it confirms
-/// like any other.
-const PROBE: BlockRange = BlockRange {
-    section: Section::CHUNKS,
-    first: u32::MAX - 1,
-    count: 1,
-};
+/// After so long a silence a source is let go.
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// How long a source that stalled is left alone if others can take its part; doubled each time.
+const STALL_REST: Duration = Duration::from_secs(5);
 /// Events not yet taken, above which "verified" is no longer told: progress has it all the same.
 /// A host that does not poll fills it.
 const MAX_VERIFIED_EVENTS: usize = 4096;
@@ -195,11 +184,9 @@ impl Requester {
     /// A message came on a source's stream.
     pub fn handle_message(&mut self, now: Instant, id: SourceId, message: &RelayMessage<'_>) {
         self.now = now;
-        let Some(source) = self.sources.get_mut(&id) else {
+        let Some(source) = self.sources.get(&id) else {
             return;
         };
-        source.handle_alive(now);
-        let router = source.router;
         match message {
             RelayMessage::DbData(data) => self.handle_data(id, data),
             RelayMessage::DbConnected(connected) => self.handle_connected(id, connected),
@@ -210,7 +197,7 @@ impl Requester {
             RelayMessage::DbInfo(_) => {}
             _ => {
                 let why = DropReason::Protocol("a message that an ORDB does not send");
-                self.drop_router(router, why);
+                self.drop_router(source.router, why);
             }
         }
     }
@@ -281,14 +268,9 @@ impl Requester {
                 let end = within.saturating_add(most).min(bytes.len());
                 bytes.slice(within.min(end)..end)
             }
-            None if self.failure.is_some() => {
-                // Should it go on, this reader is told.
-                read.waits_since.get_or_insert(self.now);
-                return Read::Failed;
-            }
+            None if self.failure.is_some() => return Read::Failed,
             None => {
-                if !read.is_waiting() {
-                    read.waits_since = Some(self.now);
+                if !std::mem::replace(&mut read.waiting, true) {
                     // What it waits for comes first, and the sources are compared soon.
                     self.reads.invalidate();
                     self.pump_due = true;
@@ -321,11 +303,7 @@ impl Requester {
         self.pump_if_due();
         let is_busy = self.sources.values().any(|source| match source.state {
             SourceState::AwaitConnected { .. } | SourceState::AwaitRetry { .. } => true,
-            SourceState::Open => {
-                source.awaited_blocks() > 0
-                    || source.stalled.is_some()
-                    || source.rests_until > self.now
-            }
+            SourceState::Open => source.awaited_blocks() > 0 || source.rests_until > self.now,
         });
         let is_waiting = self.reads.waited_chunks().next().is_some();
         let refused = !self.refusals.is_empty() && self.sources.is_empty();
@@ -370,7 +348,13 @@ impl Requester {
         } else if length > self.config.max_metadata_bytes || length == 0 {
             return self.fail_source(id, SourceFailure::MetadataTooLarge { length });
         }
-        self.take_heart();
+        if self
+            .failure
+            .as_ref()
+            .is_some_and(|failure| !failure.is_final())
+        {
+            self.failure = None;
+        }
         self.refusals.clear();
         self.pump_due = true;
     }
@@ -379,8 +363,14 @@ impl Requester {
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
+        let was_stalled = source.stalled.is_some();
         match source.handle_data(self.now, data) {
             Arrival::Part => {}
+            Arrival::First => {
+                if was_stalled {
+                    self.pump_due = true;
+                }
+            }
             Arrival::Block(ask, bytes) => {
                 self.received.add(self.now, bytes.len() as u64);
                 self.handle_block(id, &ask, bytes);
@@ -406,14 +396,14 @@ impl Requester {
                 reason: end.reason,
                 tried: end.tried,
             };
-            return self.fail_source(id, why);
+            return self.let_go(id, why);
         }
         let confirms = end.reason == DbEndReason::CANCELLED;
         let ended = source.handle_ended(scope.section, &scope.blocks(), confirms);
         if !confirms {
             match end.reason {
                 DbEndReason::BUSY | DbEndReason::EXHAUSTED => {
-                    source.rests_until = self.now + source.handle_busy(self.now);
+                    source.rests_until = self.now + source.next_backoff();
                 }
                 _ => source.handle_lack(self.now, scope.section, scope.blocks()),
             }
@@ -432,7 +422,7 @@ impl Requester {
             return;
         };
         let at = match end.reason {
-            DbEndReason::BUSY | DbEndReason::EXHAUSTED => self.now + source.handle_busy(self.now),
+            DbEndReason::BUSY | DbEndReason::EXHAUSTED => self.now + source.next_backoff(),
             DbEndReason::IDLE => self.now,
             reason => {
                 let why = SourceFailure::Refused {
@@ -456,7 +446,6 @@ impl Requester {
         };
         if let Some(source) = self.sources.get_mut(&id) {
             source.state = SourceState::AwaitConnected { since: self.now };
-            source.handle_alive(self.now);
             let open = RelayMessage::DbQuery(DbQuery::Open(name));
             self.transmits.push_back((id, open));
         }
@@ -464,6 +453,10 @@ impl Requester {
 
     fn tick_source(&mut self, id: SourceId) {
         let now = self.now;
+        let others_can = self
+            .sources
+            .iter()
+            .any(|(other, source)| *other != id && source.is_askable(now));
         let is_needed = self.content.is_none() || self.reads.iter().next().is_some();
         let Some(source) = self.sources.get_mut(&id) else {
             return;
@@ -471,55 +464,51 @@ impl Requester {
         match source.state {
             SourceState::AwaitConnected { since } => {
                 if now.saturating_since(since) >= self.config.open_timeout {
-                    return self.fail_source(id, SourceFailure::OpenTimeout);
+                    self.fail_source(id, SourceFailure::OpenTimeout);
                 }
             }
             SourceState::AwaitRetry { at } => {
                 if at <= now && is_needed {
                     self.open_source(id);
                 }
-                return;
             }
             SourceState::Open => {
-                if source
-                    .silent_for(now)
-                    .is_some_and(|silent| silent >= GIVE_UP)
-                {
+                let Some(silent_for) = source.silent_for(now) else {
+                    return;
+                };
+                if silent_for >= GIVE_UP {
                     return self.fail_source(id, SourceFailure::Stalled);
                 }
-            }
-        }
-        match source.check_liveness(now) {
-            Liveness::Fine => {}
-            Liveness::Probe => {
-                let reason = DbEndReason::CANCELLED;
-                let probe = DbEnd {
-                    reason,
-                    scope: Some(PROBE),
-                    tried: None,
-                };
-                self.transmits.push_back((id, RelayMessage::DbEnd(probe)));
-                // Others may have what it has not asked for; it gets more when it answers.
-                self.release_leases(id);
-            }
-            Liveness::FoundStalled => {
-                let silent_for = source.silent_for(now).unwrap_or_default();
+                if silent_for < source.estimate.stall_after() || source.stalled.is_some() {
+                    return;
+                }
+                source.stalled = Some(now);
+                source.estimate.handle_stall();
                 let router = source.router;
-                self.events.push_back(RequesterEvent::SourceStalled {
+                let event = RequesterEvent::SourceStalled {
                     source: id,
                     router,
                     silent_for,
-                });
-                // What it was asked for is free for others. Should it come after all, it is taken.
-                self.cancel_asks(id, |_, _| true);
-                self.give_up_solo(id, |_, _| true);
-            }
-            Liveness::Stalled(since) => {
-                if since >= STALL_GRACE {
-                    self.fail_source(id, SourceFailure::Stalled);
+                };
+                self.events.push_back(event);
+                self.release_leases(id);
+                if others_can {
+                    self.take_back_from(id);
                 }
             }
         }
+    }
+
+    /// What a silent source was asked is cancelled there, and free for others.
+    fn take_back_from(&mut self, id: SourceId) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        source.rests_until = self.now + STALL_REST.max(source.next_backoff());
+        // It gets another chance after its rest, and until then nothing is awaited of it.
+        source.stalled = None;
+        self.cancel_asks(id, |_, _| true);
+        self.give_up_solo(id, |_, _| true);
     }
 
     /// What was asked of this source alone after a dispute, it does not give: another is to.

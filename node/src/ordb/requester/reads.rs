@@ -18,10 +18,6 @@ use crate::torrent::{CHUNK_LEN, Metainfo};
 /// closes one before it opens the next.
 const GHOST: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Who waits no longer than this is served as fast as can be: who reads faster than anything can
-/// come always waits a little.
-const HELD_UP: std::time::Duration = std::time::Duration::from_millis(400);
-
 /// One reader.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -34,23 +30,13 @@ pub(super) struct Reader {
     file_end: u64,
     /// Nothing but zeros that everybody knows.
     pub(super) padding: bool,
-    /// When it was told that nothing is there yet; it is to be told when there is.
-    pub(super) waits_since: Option<Instant>,
+    /// It was told that nothing is there yet, and is to be told when there is.
+    pub(super) waiting: bool,
 }
 
 impl Reader {
     pub(super) fn chunk(&self) -> u32 {
         u32::try_from(self.position / u64::from(CHUNK_LEN)).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waits_since.is_some()
-    }
-
-    /// Whether it waits for longer than it takes from one piece to the next.
-    pub(super) fn is_held_up(&self, now: Instant) -> bool {
-        self.waits_since
-            .is_some_and(|since| now.saturating_since(since) >= HELD_UP)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -102,7 +88,7 @@ impl Reads {
             end: file.offset.saturating_add(end),
             file_end: file.offset.saturating_add(file.length),
             padding: file.padding,
-            waits_since: None,
+            waiting: false,
         };
         if self
             .ghost
@@ -164,8 +150,8 @@ impl Reads {
     /// The readers that wait for a chunk which is there now; they are told once.
     pub(super) fn take_readable(&mut self, store: &MemoryStore, mut tell: impl FnMut(ReadId)) {
         for (id, read) in &mut self.reads {
-            if read.is_waiting() && (read.is_done() || store.contains(read.chunk())) {
-                read.waits_since = None;
+            if read.waiting && (read.is_done() || store.contains(read.chunk())) {
+                read.waiting = false;
                 tell(*id);
             }
         }
@@ -174,7 +160,7 @@ impl Reads {
     /// Everybody who waits: to be told of a failure.
     pub(super) fn take_waiting(&mut self, mut tell: impl FnMut(ReadId)) {
         for (id, read) in &mut self.reads {
-            if read.waits_since.take().is_some() {
+            if std::mem::take(&mut read.waiting) {
                 tell(*id);
             }
         }
@@ -185,7 +171,7 @@ impl Reads {
         let of = |demand| {
             self.reads
                 .values()
-                .filter(move |read| read.is_waiting() && read.demand == demand && !read.padding)
+                .filter(move |read| read.waiting && read.demand == demand && !read.padding)
                 .map(Reader::chunk)
         };
         of(Demand::Play).chain(of(Demand::Save))

@@ -5,14 +5,12 @@
 //! first to come wins. Both are done for what a reader waits for and for the metadata, and for
 //! everything when a source has nothing else to do.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::assembly::Unit;
-use super::reads::Reader;
 use super::schedule::may_have;
 use super::source::Lease;
-use super::{Demand, Requester, SourceId};
+use super::{Requester, SourceId};
 use crate::torrent::CHUNK_LEN;
 
 /// Fewer blocks are not worth taking over.
@@ -21,43 +19,30 @@ const MIN_ASSIST: f64 = 2.0;
 const SOONER: f64 = 1.5;
 /// … and by so many seconds.
 const SOONER_SECONDS: f64 = 0.1;
-/// What a source will not have sent in so long, and twice its delay, others are asked for.
-const QUEUE_SECONDS: f64 = 1.5;
-/// Blocks asked of a second source in one tick.
+/// Blocks asked a second time in one tick.
 const MAX_RESCUED: usize = 64;
-/// How far ahead of a reader what would come late is urgent: a MiB.
-const NEAR_CHUNKS: u32 = 64;
-/// A silence of so many seconds makes what is awaited near a player suspicious.
-const SILENT_SECONDS: f64 = 0.3;
-/// Blocks that may be asked of a source above its window in such a case.
+/// Blocks that may be asked of a source above its window when somebody waits for them.
 const OVER_WINDOW: usize = 8;
 
 impl Requester {
     /// Compares the sources for all that somebody waits for.
     pub(super) fn rescue_late(&mut self) {
-        self.shorten_queues();
         if self.sources.len() < 2 {
             return;
         }
-        self.trim_queues();
-        let urgent = self.urgent_units(Reader::is_waiting);
-        let held_up = self.urgent_units(|read| read.is_held_up(self.now));
-        let near = self.urgent_units(|read| read.demand == Demand::Play);
+        let urgent = self.urgent_units();
         let ids: Vec<SourceId> = self
             .sources
             .iter()
             .filter(|(_, source)| source.is_askable(self.now))
             .map(|(id, _)| *id)
             .collect();
-        for unit in &urgent {
+        for unit in urgent {
             for id in &ids {
-                self.take_over(*id, Some(*unit));
+                self.take_over(*id, Some(unit));
             }
+            self.ask_again(&ids, Some(unit));
         }
-        self.ask_again(&ids, &|unit, _| held_up.contains(&unit));
-        self.ask_again(&ids, &|unit, silent| {
-            silent >= SILENT_SECONDS && near.contains(&unit)
-        });
         let idle: Vec<SourceId> = ids
             .into_iter()
             .filter(|id| {
@@ -67,19 +52,8 @@ impl Requester {
             })
             .collect();
         if !idle.is_empty() {
-            self.ask_again(&idle, &|_, _| true);
+            self.ask_again(&idle, None);
         }
-    }
-
-    /// A source that is about to begin a piece takes over part of what somebody waits for.
-    pub(super) fn assist_urgent(&mut self, id: SourceId) -> bool {
-        if self.sources.len() < 2 {
-            return false;
-        }
-        let urgent = self.urgent_units(Reader::is_waiting);
-        urgent
-            .into_iter()
-            .any(|unit| self.take_over(id, Some(unit)))
     }
 
     /// A source that has nothing to do takes over what another has not asked for yet.
@@ -87,25 +61,19 @@ impl Requester {
         self.take_over(id, None)
     }
 
-    /// The metadata, and what is next for the readers that `which` picks.
-    fn urgent_units(&self, which: impl Fn(&Reader) -> bool) -> BTreeSet<Unit> {
-        let begun = self.assemblies.keys().copied();
-        let mut units: BTreeSet<Unit> = begun.take_while(|unit| unit.piece().is_none()).collect();
-        let Some(content) = &self.content else {
-            return units;
-        };
-        for (_, read) in self.reads.iter() {
-            if !which(read) || read.padding || read.is_done() {
-                continue;
-            }
-            let chunk = read.chunk();
-            let first = content.metainfo.piece_of(chunk);
-            let last = content.metainfo.piece_of(chunk.saturating_add(NEAR_CHUNKS));
-            let near = self
-                .assemblies
-                .range(Unit::Piece(first)..=Unit::Piece(last));
-            units.extend(near.map(|(unit, _)| *unit));
-        }
+    /// What somebody waits for now.
+    fn urgent_units(&self) -> Vec<Unit> {
+        let sections = self
+            .assemblies
+            .keys()
+            .copied()
+            .take_while(|unit| unit.piece().is_none());
+        let waited = self.reads.waited_chunks().filter_map(|chunk| {
+            let piece = self.content.as_ref()?.metainfo.piece_of(chunk);
+            Some(Unit::Piece(piece)).filter(|unit| self.assemblies.contains_key(unit))
+        });
+        let mut units: Vec<Unit> = sections.chain(waited).collect();
+        units.dedup();
         units
     }
 
@@ -175,31 +143,10 @@ impl Requester {
                 .all(|slot| source.can_give(self.now, section, assembly.block(slot)))
     }
 
-    /// Takes back what was asked of a source when it seemed faster than it is.
-    fn trim_queues(&mut self) {
-        let mut long = Vec::new();
-        for (id, source) in &self.sources {
-            let estimate = &source.estimate;
-            if !source.is_askable(self.now) || !estimate.is_measured() {
-                continue;
-            }
-            let in_time = QUEUE_SECONDS + 2.0 * estimate.delay().as_secs_f64();
-            // A cast from a float saturates.
-            let in_time = (in_time * estimate.rate() / f64::from(CHUNK_LEN)) as usize;
-            let most = in_time.max(estimate.window_chunks() as usize) + OVER_WINDOW;
-            if source.awaited_blocks() > most {
-                long.push((*id, most));
-            }
-        }
-        for (id, most) in long {
-            self.cancel_asks(id, |place, _| place >= most);
-        }
-    }
-
-    /// Asks blocks of a second source, the latest first.
-    fn ask_again(&mut self, ids: &[SourceId], which: &dyn Fn(Unit, f64) -> bool) {
+    /// Asks blocks a second time, the latest first.
+    fn ask_again(&mut self, ids: &[SourceId], only: Option<Unit>) {
         let chunk = f64::from(CHUNK_LEN);
-        let mut late: Vec<(f64, usize, SourceId, Unit, u32)> = Vec::new();
+        let mut late: Vec<(f64, SourceId, Unit, u32)> = Vec::new();
         for (id, source) in &self.sources {
             let silent = source
                 .silent_for(self.now)
@@ -207,16 +154,16 @@ impl Requester {
                 .as_secs_f64();
             let awaited = source.awaited().filter(|ask| !ask.cancelled);
             for (place, ask) in awaited.enumerate() {
-                if !which(ask.unit, silent) {
+                if only.is_some_and(|only| only != ask.unit) {
                     continue;
                 }
                 let eta = (place + 1) as f64 * chunk / source.estimate.rate();
                 // Who is silent now will perhaps be so for as long again.
-                late.push((eta.max(silent), place, *id, ask.unit, ask.block));
+                late.push((eta.max(silent), *id, ask.unit, ask.block));
             }
         }
         late.sort_by(|one, other| other.0.total_cmp(&one.0));
-        for (eta, place, from, unit, block) in late.into_iter().take(MAX_RESCUED) {
+        for (eta, from, unit, block) in late.into_iter().take(MAX_RESCUED) {
             let Some(assembly) = self.assemblies.get(&unit) else {
                 continue;
             };
@@ -231,7 +178,7 @@ impl Requester {
                 .filter(|id| **id != from && may_have(assembly, **id))
                 .filter_map(|id| Some((*id, self.sources.get(id)?)))
                 .filter(|(id, source)| {
-                    let room = source.room() + OVER_WINDOW;
+                    let room = source.room() + if only.is_some() { OVER_WINDOW } else { 0 };
                     let lease = Lease {
                         unit,
                         slots: slot..slot.saturating_add(1),
@@ -240,19 +187,14 @@ impl Requester {
                 })
                 .map(|(id, source)| {
                     let awaited = (source.awaited_blocks() + 1) as f64 * chunk;
-                    // Who is silent itself is no quicker help than that.
-                    let silent = source.silent_for(self.now).unwrap_or_default();
-                    let delay = source.estimate.delay().max(silent).as_secs_f64();
-                    (delay + awaited / source.estimate.rate(), id)
+                    let done =
+                        source.estimate.delay().as_secs_f64() + awaited / source.estimate.rate();
+                    (done, id)
                 })
                 .min_by(|one, other| one.0.total_cmp(&other.0));
             if let Some((done, id)) = best
                 && done * SOONER + SOONER_SECONDS < eta
             {
-                if place > 1 {
-                    // It is not being sent yet: it moves, and does not come twice.
-                    self.cancel_asks(from, |_, ask| ask.unit == unit && ask.block == block);
-                }
                 self.ask(id, unit, slot..slot.saturating_add(1));
             }
         }

@@ -6,14 +6,13 @@
 //! expected to be done with it first; so a slow source gets a run far enough ahead that it is not
 //! waited for, and near the end of all demand it gets none.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::super::block_ranges;
 use super::assembly::{Assembly, Unit};
-use super::reads::{Reader, Walk, Wanted, advance_cursors};
+use super::reads::{Walk, Wanted, advance_cursors};
 use super::source::{Lease, Source};
-use super::{Class, Demand, Requester, SourceId};
+use super::{Class, Requester, SourceId};
 use crate::torrent::CHUNK_LEN;
 use crate::wire::{BLOCK_LEN, DbQuery, MAX_ASK_BLOCKS, RelayMessage};
 
@@ -21,9 +20,6 @@ use crate::wire::{BLOCK_LEN, DbQuery, MAX_ASK_BLOCKS, RelayMessage};
 pub(super) const RUN_CHUNKS: u32 = 32;
 /// How many runs are looked at for one that this source should be given.
 const MAX_LOOKED_AT: usize = 64;
-/// A queue at a source that is longer than twice its delay and so many seconds is too long to put
-/// something urgent at its end.
-const LONG_QUEUE_SECONDS: f64 = 0.4;
 /// On a seek, what is awaited this near ahead of somebody who plays is left alone.
 const NEAR_BYTES: u64 = 2 << 20;
 
@@ -112,12 +108,7 @@ impl Requester {
 
     /// Gives a source something to ask for. False if there is nothing for it.
     fn lease(&mut self, id: SourceId) -> bool {
-        self.lease_section(id)
-            || self.assist_urgent(id)
-            || self.lease_run(id, false)
-            // Where no further piece may be begun, those that are can be finished.
-            || self.lease_run(id, true)
-            || self.assist(id)
+        self.lease_section(id) || self.lease_run(id) || self.assist(id)
     }
 
     /// The metadata and the piece layers, as soon as somebody can be asked for them.
@@ -211,7 +202,7 @@ impl Requester {
     }
 
     /// The next run of pieces that this source should be given.
-    fn lease_run(&mut self, id: SourceId, only_begun: bool) -> bool {
+    fn lease_run(&mut self, id: SourceId) -> bool {
         let Some(content) = &self.content else {
             return false;
         };
@@ -231,13 +222,6 @@ impl Requester {
                     Wanted::Yes
                 } else {
                     Wanted::NotBefore(piece + 1)
-                };
-            }
-            if only_begun && for_whom.is_some() {
-                let next = assemblies.range(Unit::Piece(piece)..).next();
-                return match next.and_then(|(unit, _)| unit.piece()) {
-                    Some(next) => Wanted::NotBefore(next),
-                    None => Wanted::EndOfZone,
                 };
             }
             let chunks = metainfo.piece_chunks(piece);
@@ -281,8 +265,12 @@ impl Requester {
             // Whether a source can give anything of it; mostly nobody has said otherwise.
             let unit = Unit::Piece(pieces.start);
             let assembly = assemblies.get(&unit);
-            let gives_any = |gives: &dyn Fn(u32) -> bool| {
+            let can = |source: &Source| {
+                if !source.lacks_anything() {
+                    return true;
+                }
                 let mut chunks = metainfo.piece_chunks(pieces.start);
+                let gives = |chunk| source.can_give(now, unit.section(), chunk);
                 match assembly {
                     Some(it) if it.is_disputed() => {
                         chunks.all(|chunk| metainfo.is_padding_chunk(chunk) || gives(chunk))
@@ -295,26 +283,13 @@ impl Requester {
                     }),
                 }
             };
-            let section = unit.section();
-            let can = |source: &Source| {
-                !source.lacks_anything() || gives_any(&|chunk| source.can_give(now, section, chunk))
-            };
-            // What was cancelled it can give as soon as it has confirmed that.
-            let could = |source: &Source| {
-                !source.lacks_anything() || gives_any(&|chunk| !source.lacks(now, section, chunk))
-            };
             if !can(source) {
                 continue;
             }
-            // Of those that are begun others may have most already.
-            let bytes = match assembly {
-                Some(it) if pieces.len() == 1 => it.free() as f64 * f64::from(CHUNK_LEN),
-                _ => pieces.len() as f64 * f64::from(metainfo.piece_length()),
-            };
+            let bytes = pieces.len() as f64 * f64::from(metainfo.piece_length());
             let best = finish
                 .iter_mut()
-                .filter(|it| assembly.is_none_or(|assembly| may_have(assembly, it.0)))
-                .filter(|it| it.0 == id || sources.get(&it.0).is_some_and(could))
+                .filter(|it| it.0 == id || sources.get(&it.0).is_some_and(can))
                 .map(|it| (it.1 + bytes / it.2, it))
                 .min_by(|one, other| one.0.total_cmp(&other.0));
             match best {
@@ -411,50 +386,27 @@ impl Requester {
         if !is_missing {
             return;
         }
+        let near = u32::try_from(NEAR_BYTES / u64::from(metainfo.piece_length())).unwrap_or(0);
         let ids: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in ids {
             self.release_leases(id);
-            self.cancel_far_asks(id);
+            let far: Vec<Unit> = self
+                .assemblies
+                .keys()
+                .copied()
+                .filter(|unit| match unit.piece() {
+                    None => false,
+                    Some(piece) => match self.reads.urgency(piece) {
+                        Some((Class::Play, pieces)) => pieces > near,
+                        _ => true,
+                    },
+                })
+                .collect();
+            // The first is being sent already.
+            self.cancel_asks(id, |index, ask| {
+                index > 1 && far.binary_search(&ask.unit).is_ok()
+            });
         }
-    }
-
-    /// Somebody who plays is held up: a source whose queue is long does first what is near.
-    pub(super) fn shorten_queues(&mut self) {
-        let is_held_up = |read: &Reader| read.demand == Demand::Play && read.is_held_up(self.now);
-        if !self.reads.iter().any(|(_, read)| is_held_up(read)) {
-            return;
-        }
-        let is_long = |source: &Source| {
-            let queue = source.awaited_blocks() as f64 * f64::from(CHUNK_LEN);
-            let delay = source.estimate.delay().as_secs_f64();
-            queue / source.estimate.rate() > 2.0 * delay + LONG_QUEUE_SECONDS
-        };
-        let long: Vec<SourceId> = self
-            .sources
-            .iter()
-            .filter(|(_, source)| source.is_askable(self.now) && is_long(source))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in long {
-            self.cancel_far_asks(id);
-        }
-    }
-
-    /// Cancels what a source was asked that is not near anybody who plays, but for what is being
-    /// sent already.
-    fn cancel_far_asks(&mut self, id: SourceId) {
-        let Some(content) = &self.content else { return };
-        let piece_length = u64::from(content.metainfo.piece_length());
-        let near = u32::try_from(NEAR_BYTES / piece_length).unwrap_or(0);
-        let is_far = |unit: &Unit| match unit.piece() {
-            None => false,
-            Some(piece) => match self.reads.urgency(piece) {
-                Some((Class::Play, pieces)) => pieces > near,
-                _ => true,
-            },
-        };
-        let units: BTreeSet<Unit> = self.assemblies.keys().copied().filter(is_far).collect();
-        self.cancel_asks(id, |index, ask| index > 1 && units.contains(&ask.unit));
     }
 
     /// How far ahead of each reader is asked: no farther than the store can hold for all.

@@ -57,24 +57,13 @@ pub(super) struct Lease {
     pub(super) slots: Range<usize>,
 }
 
-/// Whether a source is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Liveness {
-    /// As far as is known.
-    Fine,
-    /// It is to be asked.
-    Probe,
-    /// It was asked and did not answer.
-    FoundStalled,
-    /// It was found so, that long ago.
-    Stalled(Duration),
-}
-
 /// What came of a DB_DATA.
 #[derive(Debug)]
 pub(super) enum Arrival {
     /// A part of a block, or of what we no longer want.
     Part,
+    /// The first part of a block.
+    First,
     /// A block is whole.
     Block(Ask, Bytes),
     /// What was not asked for.
@@ -99,15 +88,9 @@ pub(super) struct Source {
     /// Nothing is asked before.
     pub(super) rests_until: Instant,
     backoff: Duration,
-    /// Since when it says nothing but BUSY or EXHAUSTED.
-    busy_since: Option<Instant>,
     /// When a byte of content last came, or was first awaited after idleness.
     heard: Instant,
-    /// When anything last came, content or not.
-    alive: Instant,
-    /// When it was asked whether it is there, if it has not answered.
-    probed: Option<Instant>,
-    /// When it was found not to answer.
+    /// When it was found stalled.
     pub(super) stalled: Option<Instant>,
     /// Bytes of blocks that were cancelled: so many may come unasked, and no more.
     unasked_credit: u64,
@@ -127,10 +110,7 @@ impl Source {
             lacks: VecDeque::new(),
             rests_until: now,
             backoff: FIRST_BACKOFF,
-            busy_since: None,
             heard: now,
-            alive: now,
-            probed: None,
             stalled: None,
             unasked_credit: 0,
         }
@@ -148,7 +128,6 @@ impl Source {
         self.state == SourceState::Open
             && self.rests_until <= now
             && self.stalled.is_none()
-            && self.probed.is_none()
             && self.awaited.len() < MAX_AWAITED
     }
 
@@ -217,15 +196,8 @@ impl Source {
         self.lacks.push_back((section, blocks, now + LACK));
     }
 
-    /// Whether it has said nothing but that it is busy or full for so long.
-    pub(super) fn is_busy_for(&self, now: Instant, time: Duration) -> bool {
-        self.busy_since
-            .is_some_and(|since| now.saturating_since(since) >= time)
-    }
-
     /// It is busy or full: how long it is left alone.
-    pub(super) fn handle_busy(&mut self, now: Instant) -> Duration {
-        self.busy_since.get_or_insert(now);
+    pub(super) fn next_backoff(&mut self) -> Duration {
         let pause = self.backoff;
         self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
         pause
@@ -245,43 +217,6 @@ impl Source {
             stamp,
             cancelled: false,
         });
-    }
-
-    /// A message came: it is there.
-    pub(super) fn handle_alive(&mut self, now: Instant) {
-        self.alive = now;
-        self.probed = None;
-        self.stalled = None;
-    }
-
-    /// Its circuit may be dead, or its swarm slow: what is to be done to find out.
-    pub(super) fn check_liveness(&mut self, now: Instant) -> Liveness {
-        if let Some(since) = self.stalled {
-            return Liveness::Stalled(now.saturating_since(since));
-        }
-        let is_awaited = match self.state {
-            SourceState::AwaitConnected { .. } => true,
-            SourceState::Open => self.awaited_blocks() > 0,
-            SourceState::AwaitRetry { .. } => false,
-        };
-        if !is_awaited {
-            self.probed = None;
-            return Liveness::Fine;
-        }
-        if let Some(since) = self.probed {
-            if now.saturating_since(since) < self.estimate.probe_patience() {
-                return Liveness::Fine;
-            }
-            self.stalled = Some(now);
-            return Liveness::FoundStalled;
-        }
-        let silence = now.saturating_since(self.heard.max(self.alive));
-        if silence < self.estimate.probe_after() {
-            return Liveness::Fine;
-        }
-        self.probed = Some(now);
-        self.estimate.handle_stall();
-        Liveness::Probe
     }
 
     /// The time since it last gave anything, if something is awaited.
@@ -316,6 +251,7 @@ impl Source {
             return Arrival::Unasked;
         }
         self.heard = now;
+        self.stalled = None;
         if is_first {
             // The only allocation: what the store and the readers will hold.
             self.partial.reserve(length);
@@ -323,10 +259,13 @@ impl Source {
         }
         self.partial.extend_from_slice(data.data);
         if self.partial.len() < length {
-            return Arrival::Part;
+            return if is_first {
+                Arrival::First
+            } else {
+                Arrival::Part
+            };
         }
         self.backoff = FIRST_BACKOFF;
-        self.busy_since = None;
         let bytes = std::mem::take(&mut self.partial).freeze();
         match self.pop_front() {
             Some(ask) => {
@@ -397,7 +336,6 @@ impl Source {
         self.cancelled = 0;
         self.unasked_credit = 0;
         self.stalled = None;
-        self.probed = None;
         std::mem::take(&mut self.awaited)
             .into_iter()
             .filter(|ask| !ask.cancelled)

@@ -226,20 +226,8 @@ impl Requester {
         }
     }
 
-    /// What had failed goes on, if it can.
-    pub(super) fn take_heart(&mut self) {
-        if self
-            .failure
-            .as_ref()
-            .is_some_and(|failure| !failure.is_final())
-        {
-            self.failure = None;
-        }
-    }
-
     /// Puts a verified chunk into the store.
     fn store_chunk(&mut self, chunk: u32, bytes: Bytes) {
-        self.take_heart();
         self.verified_in_all = self.verified_in_all.saturating_add(bytes.len() as u64);
         if self.store.insert(chunk, bytes) {
             // What went may be wanted again.
@@ -311,14 +299,6 @@ impl Requester {
         if self.lacks_layers_everywhere() {
             return self.fail(Failure::NoPieceLayers);
         }
-        if self.is_busy() {
-            let sources = self.sources.len();
-            return self.fail(Failure::Busy { sources });
-        }
-        if self.is_gone() {
-            let sources = self.sources.len();
-            return self.fail(Failure::Gone { sources });
-        }
         let refused = self.refusals.len();
         let waited = self.now.saturating_since(self.last_refusal) >= self.config.patience;
         let is_enough = refused > 0 && (refused >= self.config.sources_wanted || waited);
@@ -327,37 +307,6 @@ impl Requester {
             return;
         }
         self.fail(self.failure_of_refusals());
-    }
-
-    /// Whether something is wanted and every source has long said nothing but that it is busy.
-    fn is_busy(&self) -> bool {
-        let is_wanted = self.content.is_none() || self.reads.waited_chunks().next().is_some();
-        let patience = self.config.patience;
-        is_wanted
-            && !self.sources.is_empty()
-            && self
-                .sources
-                .values()
-                .all(|source| source.is_busy_for(self.now, patience))
-    }
-
-    /// Whether somebody waits for a chunk that every source has said it cannot give.
-    fn is_gone(&self) -> bool {
-        let (Some(chunk), Some(content)) = (self.reads.waited_chunks().next(), &self.content)
-        else {
-            return false;
-        };
-        // Its whole piece is needed to verify it.
-        let unit = Unit::Piece(content.metainfo.piece_of(chunk));
-        let Some(assembly) = self.assemblies.get(&unit) else {
-            return false;
-        };
-        !self.sources.is_empty()
-            && assembly.missing_blocks().any(|block| {
-                self.sources
-                    .values()
-                    .all(|source| source.lacks(self.now, unit.section(), block))
-            })
     }
 
     /// What all the refusals come to.

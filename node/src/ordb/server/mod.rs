@@ -722,24 +722,16 @@ impl Server {
 
     fn end_late_blocks(&mut self, now: Instant) {
         let limit = self.config.block_timeout;
-        let mut late: Vec<(Infohash, Section, Range<u32>)> = Vec::new();
+        let mut late = Vec::new();
         for (name, known) in &self.names {
             for ((section, block), wanted) in &known.wanted {
-                if now.saturating_since(wanted.since) < limit {
-                    continue;
-                }
-                let next = block.saturating_add(1);
-                match late.last_mut() {
-                    Some((of, in_section, blocks))
-                        if of == name && in_section == section && blocks.end == *block =>
-                    {
-                        blocks.end = next;
-                    }
-                    _ => late.push((*name, *section, *block..next)),
+                if now.saturating_since(wanted.since) >= limit {
+                    late.push((*name, *section, *block));
                 }
             }
         }
-        for (name, section, blocks) in late {
+        for (name, section, block) in late {
+            let blocks = block..block.saturating_add(1);
             self.end_blocks(name, section, blocks, DbEndReason::UNAVAILABLE);
         }
     }

@@ -98,9 +98,8 @@ fn sources_add_up_and_each_fetches_its_own_part() {
         .filter(|sources| sources.len() > 1)
         .count();
     assert!(
-        twice * 12 < world.asked_of_hosts.len(),
-        "{twice} chunks of {} were fetched twice",
-        world.asked_of_hosts.len()
+        twice * 20 < world.asked_of_hosts.len(),
+        "{twice} chunks were fetched twice"
     );
     for source in 0..3 {
         let share = world.sent_cells(source) as f64 / world.cells as f64;
@@ -227,80 +226,6 @@ fn a_stalled_source_is_told_of_and_does_not_stop_the_film() {
 }
 
 #[test]
-fn a_slow_swarm_is_not_a_dead_circuit() {
-    let mut world = world(Kind::V1, 1 << 18, 2 * MIB);
-    let host_delay = Duration::from_secs(8);
-    world.add_source(
-        SOON,
-        Nature {
-            host_delay,
-            ..Nature::default()
-        },
-    );
-    read_all(&mut world);
-    assert_eq!((world.stalled.len(), world.failed.len()), (0, 0));
-    assert_eq!(world.requester.progress().wasted_bytes, 0);
-    // A dead one is told of while it searches, too.
-    let mut world = self::world(Kind::V1, 1 << 18, 2 * MIB);
-    world.add_source(
-        SOON,
-        Nature {
-            stalls_after: Some(0),
-            ..Nature::default()
-        },
-    );
-    world.run_for(Duration::from_secs(6));
-    assert_eq!(world.stalled, [0]);
-    world.run_for(Duration::from_secs(11));
-    assert_eq!(world.failed, [(0, SourceFailure::Stalled)]);
-}
-
-#[test]
-fn what_no_source_can_give_is_gone_until_one_can() {
-    let mut world = world(Kind::V1, 1 << 16, 4 * MIB);
-    for _ in 0..2 {
-        world.add_source(
-            SOON,
-            Nature {
-                lacks: Some(3),
-                ..Nature::default()
-            },
-        );
-    }
-    world.run_until(MINUTE, |world| world.has_metadata);
-    world.add_reader(0, 0, 0..4 * MIB, 0, Demand::Play);
-    world.run_until(MINUTE, |world| world.failure.is_some());
-    assert_eq!(world.failure, Some(Failure::Gone { sources: 2 }));
-    world.add_source(SOON, Nature::default());
-    world.run_until(MINUTE, World::all_read);
-}
-
-#[test]
-fn a_player_that_asks_range_after_range_finds_them_there() {
-    let mut world = world(Kind::V1, 1 << 18, 16 * MIB);
-    world.add_source(
-        SOON,
-        Nature {
-            delay: Duration::from_millis(100),
-            ..Nature::default()
-        },
-    );
-    world.run_until(MINUTE, |world| world.has_metadata);
-    let mut waited = Duration::ZERO;
-    for range in 0..32u64 {
-        let start = range * MIB / 2;
-        world.add_reader(range, 0, start..start + MIB / 2, 1_000_000, Demand::Play);
-        world.run_until(MINUTE, World::all_read);
-        if range > 1 {
-            waited += world.waited(range);
-        }
-        world.close(range);
-        world.run_for(Duration::from_millis(200));
-    }
-    assert!(waited < Duration::from_millis(100), "{waited:?}");
-}
-
-#[test]
 fn a_seek_is_served_before_what_was_being_fetched() {
     for piece_length in [1 << 14, 1 << 18, 1 << 20] {
         let mut world = world(Kind::V1, piece_length, 48 * MIB);
@@ -416,25 +341,6 @@ fn busy_sources_are_asked_again() {
         read_all(&mut world);
         assert_eq!(world.failure, None);
     }
-}
-
-#[test]
-fn sources_that_stay_busy_are_told_of_and_asked_on() {
-    let mut world = world(Kind::V1, 1 << 18, MIB);
-    for _ in 0..2 {
-        let refuses = Some((DbEndReason::EXHAUSTED, 6));
-        world.add_source(
-            SOON,
-            Nature {
-                refuses,
-                ..Nature::default()
-            },
-        );
-    }
-    world.run_until(MINUTE, |world| world.failure.is_some());
-    assert_eq!(world.failure, Some(Failure::Busy { sources: 2 }));
-    read_all(&mut world);
-    assert_eq!(world.requester.failure(), None);
 }
 
 #[test]

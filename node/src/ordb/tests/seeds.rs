@@ -8,16 +8,11 @@ use super::world::{Nature, World};
 use crate::ordb::{Config, Demand};
 use crate::wire::DbEndReason;
 
-/// The seeds to run: `CHIVE_SEED` alone, or the first `CHIVE_SEEDS`, or so many.
+/// The seeds to run: `CHIVE_SEED` alone, or so many.
 fn seeds(count: u64) -> Vec<u64> {
-    let number = |name| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    match (number("CHIVE_SEED"), number("CHIVE_SEEDS")) {
-        (Some(seed), _) => vec![seed],
-        (None, Some(count)) => (0..count).collect(),
-        (None, None) => (0..count).collect(),
+    match std::env::var("CHIVE_SEED") {
+        Ok(seed) => vec![seed.parse().expect("CHIVE_SEED is a number")],
+        Err(_) => (0..count).collect(),
     }
 }
 
@@ -44,7 +39,7 @@ fn nature(rng: &mut Rng) -> Nature {
         host_delay: Duration::from_millis(rng.range(0..=300)),
         ..Nature::default()
     };
-    match rng.below(11) {
+    match rng.below(10) {
         0 => nature.dies_after = Some(rng.range(1..=3000)),
         1 => nature.stalls_after = Some(rng.range(1..=3000)),
         2 => nature.wrong_one_in = rng.range(1..=100),
@@ -53,8 +48,7 @@ fn nature(rng: &mut Rng) -> Nature {
         5 => nature.refuses = Some((DbEndReason::BUSY, u32::try_from(rng.range(1..=3)).unwrap())),
         6 => nature.refuses = Some((DbEndReason::NOT_FOUND, 1)),
         7 => nature.lacks = Some(u32::try_from(rng.below(7)).unwrap()),
-        8 => nature.host_delay = Duration::from_secs(rng.range(1..=9)),
-        9 => nature.cells_per_second = rng.range(20..=60),
+        8 => nature.cells_per_second = rng.range(20..=60),
         _ => {}
     }
     nature
@@ -113,55 +107,11 @@ fn run(seed: u64) {
         }
     }
     world.run_until(Duration::from_secs(1800), World::all_read);
-    if std::env::var("CHIVE_SEED").is_ok() {
-        println!("{world:?}");
-    }
 }
 
 #[test]
 fn every_reader_gets_the_right_bytes() {
     for seed in seeds(400) {
         run(seed);
-    }
-}
-
-/// Sources of any speed and distance, all honest: together they are nearly as fast as the sum of
-/// them, and next to nothing is fetched twice.
-#[test]
-fn honest_sources_add_up_and_waste_little() {
-    for seed in seeds(60) {
-        let mut rng = Rng::new(seed ^ 0xADD);
-        let piece_length = 16384u32 << rng.below(8);
-        let length = rng.range(16..=32) << 20;
-        let torrent = Torrent::new(&mut rng, Kind::V1, piece_length, &[length]);
-        let mut world = World::new(seed, torrent, Config::default());
-        let mut cells_per_second = 0;
-        for _ in 0..rng.range(1..=4) {
-            let nature = Nature {
-                cells_per_second: rng.range(200..=8000),
-                delay: Duration::from_millis(rng.range(1..=200)),
-                host_delay: Duration::from_millis(rng.range(0..=200)),
-                ..Nature::default()
-            };
-            cells_per_second += nature.cells_per_second;
-            world.add_source(Duration::ZERO, nature);
-        }
-        world.run_until(Duration::from_secs(60), |world| world.has_metadata);
-        let began = world.now;
-        world.add_reader(0, 0, 0..length, 0, Demand::Play);
-        world.run_until(Duration::from_secs(1800), World::all_read);
-        let took = world.now.saturating_since(began);
-        let ideal = Duration::from_micros(length / 491 * 1_000_000 / cells_per_second);
-        let wasted = world.requester.progress().wasted_bytes;
-        // Getting to know the sources takes a round trip or two of each.
-        let limit = ideal * 115 / 100 + Duration::from_millis(1200);
-        assert!(
-            took < limit,
-            "seed {seed}: {took:?}, not {ideal:?}\n{world:?}"
-        );
-        assert!(
-            wasted * 50 < length,
-            "seed {seed}: wasted {wasted} of {length}"
-        );
     }
 }

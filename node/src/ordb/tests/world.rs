@@ -227,12 +227,6 @@ impl World {
         self.at(self.now + after, Event::Seek(ReadId(id), position));
     }
 
-    /// Closes a reader.
-    pub(super) fn close(&mut self, id: u64) {
-        self.requester.close_read(self.now, ReadId(id));
-        self.settle();
-    }
-
     /// How long a reader has waited for bytes.
     pub(super) fn waited(&self, id: u64) -> Duration {
         self.readers[&ReadId(id)].waited
