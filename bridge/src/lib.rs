@@ -16,7 +16,7 @@ use chive_node::native::limits::{ConnectionLimits, Gate};
 use chive_node::native::process::{Stop, Stopper};
 use chive_node::native::{Clock, Driver, DriverOptions, Failure, Tls, clock, http, listen, random};
 use chive_node::node::bridge_line::to_base64url;
-use chive_node::node::{BridgeLine, Config, Event, Limits, Node};
+use chive_node::node::{BridgeLine, Config, Event, Limits, Node, Transports};
 use chive_node::torrent::Magnet;
 use chive_node::wire::Roles;
 use serde::Serialize;
@@ -133,6 +133,8 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
     let config = Config {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),
+        dtls_certificate_sha256: None,
+        transports: Transports::NATIVE,
         roles: Roles::BRIDGE.with(Roles::ROUTER),
         addresses: addresses.clone(),
         bridges: Vec::new(),

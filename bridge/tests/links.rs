@@ -12,7 +12,7 @@ use chive_node::link::Identity;
 use chive_node::native::limits::{ConnectionLimits, Gate};
 use chive_node::native::process::{Stop, Stopper};
 use chive_node::native::{Clock, Driver, DriverOptions, Tls, clock, random};
-use chive_node::node::{BridgeLine, BridgeState, Config, Event, Limits, Node};
+use chive_node::node::{BridgeLine, BridgeState, Config, Event, Limits, Node, Transports};
 use chive_node::ordb::{ContentAnswer, ContentWant, Demand, Read};
 use chive_node::torrent::{Infohash, InfohashV1, Magnet};
 use chive_node::wire::{BLOCK_LEN, DbEndReason, Roles, Section};
@@ -156,6 +156,8 @@ impl Host {
         let config = Config {
             identity: Some(Arc::new(identity)),
             tls_certificate_sha256: Some(tls.certificate_sha256()),
+            dtls_certificate_sha256: None,
+            transports: Transports::NATIVE,
             roles: Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR),
             addresses: vec![or],
             ..tab_config(bridge, 3)
@@ -264,6 +266,8 @@ fn tab_config(bridge: &str, hops: usize) -> Config {
     Config {
         identity: None,
         tls_certificate_sha256: None,
+        dtls_certificate_sha256: None,
+        transports: Transports::NATIVE,
         roles: Roles::default(),
         addresses: Vec::new(),
         bridges: vec![bridge.parse().unwrap()],

@@ -17,7 +17,7 @@ use chive_node::native::limits::{ConnectionLimits, Gate};
 use chive_node::native::process::{Stop, Stopper};
 use chive_node::native::{Clock, Driver, DriverOptions, Failure, Tls, clock, http, listen, random};
 use chive_node::node::bridge_line::to_base64url;
-use chive_node::node::{Config, Event, Limits, Node};
+use chive_node::node::{Config, Event, Limits, Node, Transports};
 use chive_node::wire::Roles;
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -146,6 +146,8 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
     let config = Config {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),
+        dtls_certificate_sha256: None,
+        transports: Transports::NATIVE,
         roles: Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR),
         addresses,
         bridges: lines.clone(),

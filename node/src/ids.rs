@@ -8,6 +8,16 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RsaId(pub [u8; 20]);
 
+/// A place in Kademlia's 160-bit space: a router's [`RsaId`], or a name of content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub [u8; 20]);
+
+impl From<RsaId> for Key {
+    fn from(id: RsaId) -> Self {
+        Key(id.0)
+    }
+}
+
 /// A router's Ed25519 identity key: what everything is really checked against.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ed25519Id(pub [u8; 32]);
@@ -32,6 +42,10 @@ pub struct StreamId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TorrentId(pub u64);
 
+/// A signature that the node asked its host for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SignatureId(pub u64);
+
 /// One reader of a torrent's bytes: a `<video>`'s request, a save to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
@@ -50,4 +64,4 @@ macro_rules! hex_debug {
         }
     )*};
 }
-hex_debug!(RsaId, Ed25519Id, OnionKey);
+hex_debug!(RsaId, Ed25519Id, OnionKey, Key);

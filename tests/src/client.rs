@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chive_node::circuit::client::Router;
 use chive_node::ids::{CircuitId, StreamId, TorrentId};
 use chive_node::native::{Clock, Driver, DriverOptions, Tls, clock, random};
-use chive_node::node::{BridgeLine, Config, Event, Limits, Node};
+use chive_node::node::{BridgeLine, Config, Event, Limits, Node, Transports};
 use chive_node::ordb::{Demand, Read};
 use chive_node::torrent::Magnet;
 use chive_node::wire::{EndReason, Roles};
@@ -36,6 +36,8 @@ impl Client {
         let config = Config {
             identity: None,
             tls_certificate_sha256: None,
+            dtls_certificate_sha256: None,
+            transports: Transports::NATIVE,
             roles: Roles(0),
             addresses: Vec::new(),
             bridges,

@@ -149,6 +149,8 @@ fn router(rsa: &str, ed25519: &str, onion: &str, or: SocketAddr) -> Result<Circu
         ed25519: Ed25519Id(key(ed25519)?),
         onion: OnionKey(key(onion)?),
         addresses: vec![or],
+        dtls: None,
+        introducers: Vec::new(),
     })
 }
 

@@ -303,6 +303,8 @@ impl Relay {
             ed25519: Ed25519Id(key(&self.ed25519_identity_base64)?),
             onion: OnionKey(key(&self.ntor_onion_key_base64)?),
             addresses: vec![SocketAddr::new(self.address, self.or_port)],
+            dtls: None,
+            introducers: Vec::new(),
         })
     }
 }

@@ -8,7 +8,9 @@ use chacha20::ChaCha20Rng;
 use chive_node::circuit::client::{ClientCircuit, Router};
 use chive_node::ids::{LinkId, StreamId};
 use chive_node::link::{Binding, Identity};
-use chive_node::node::{BridgeLine, Config, Event, Gauges, Input, Limits, Node, Output, Target};
+use chive_node::node::{
+    BridgeLine, Config, Event, Gauges, Input, Limits, Node, Output, Target, Transports,
+};
 use chive_node::time::Instant;
 use chive_node::wire::{
     CELL_LEN, CellBody, CircId, Command, Destroy, DestroyReason, RawCell, RelayMessage, Roles,
@@ -22,6 +24,8 @@ fn config() -> Config {
     Config {
         identity: None,
         tls_certificate_sha256: None,
+        dtls_certificate_sha256: None,
+        transports: Transports::NATIVE,
         roles: Roles(0),
         addresses: Vec::new(),
         bridges: Vec::new(),
@@ -46,10 +50,14 @@ fn router(seed: u8, address: &str, limits: Limits) -> (Node, Arc<Router>) {
         ed25519: identity.ids().ed25519,
         onion: identity.onion_key(),
         addresses: vec![address],
+        dtls: None,
+        introducers: Vec::new(),
     };
     let config = Config {
         identity: Some(Arc::new(identity)),
         tls_certificate_sha256: Some([seed; 32]),
+        dtls_certificate_sha256: None,
+        transports: Transports::NATIVE,
         roles: Roles::ROUTER,
         addresses: vec![address],
         limits,

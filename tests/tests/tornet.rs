@@ -93,6 +93,8 @@ fn ours(fingerprint: &str, ed25519: &str, ntor: &str, or: SocketAddr) -> Result<
         ed25519: Ed25519Id(key(ed25519)?),
         onion: OnionKey(key(ntor)?),
         addresses: vec![or],
+        dtls: None,
+        introducers: Vec::new(),
     })
 }
 

@@ -31,8 +31,12 @@ pub struct Router {
     pub ed25519: Ed25519Id,
     /// What its ntor proves.
     pub onion: OnionKey,
-    /// Where its OR port is. May be empty: then only who has a link to it can extend there.
+    /// Where its OR port is. May be empty: then it must be introduced, or linked to already.
     pub addresses: Vec<SocketAddr>,
+    /// SHA-256 of the DTLS certificate that it shows on UDP at the same addresses, if it does.
+    pub dtls: Option<[u8; 32]>,
+    /// Who introduces it.
+    pub introducers: Vec<RsaId>,
 }
 
 /// How the first hop is made.
@@ -189,6 +193,9 @@ impl ClientCircuit {
         // tor-spec, "EXTEND2": address first, then both identities.
         specifiers.push(LinkSpecifier::RsaId(next.rsa));
         specifiers.push(LinkSpecifier::Ed25519Id(next.ed25519));
+        specifiers.extend(next.dtls.map(LinkSpecifier::Dtls));
+        let introducers = next.introducers.iter().copied();
+        specifiers.extend(introducers.map(LinkSpecifier::Introducer));
         let extend = RelayMessage::Extend2(Extend2 {
             specifiers,
             handshake_type: HandshakeType::NTOR,

@@ -171,7 +171,7 @@ pub(super) fn check(
                 return Err(by(kind)(CertFault::OtherConnection));
             }
         }
-        (Side::Responder, Binding::WebSocket) => {}
+        (Side::Responder, Binding::WebSocket | Binding::WebRtc { .. }) => {}
         (Side::Initiator, _) => {
             auth_key = Some(Ed25519Id(signed(CertType::ED25519_AUTH)?));
         }

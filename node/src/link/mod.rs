@@ -98,6 +98,13 @@ pub enum Binding {
         /// SHA-256 of the responder's certificate, DER.
         certificate_sha256: [u8; 32],
     },
+    /// WebRTC between the two ends of the link.
+    WebRtc {
+        /// SHA-256 of our own DTLS certificate.
+        own_sha256: [u8; 32],
+        /// SHA-256 of the other side's, which DTLS has checked.
+        peer_sha256: [u8; 32],
+    },
     /// A WebSocket, which proves nothing.
     WebSocket,
 }

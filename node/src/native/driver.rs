@@ -542,6 +542,10 @@ async fn dial(shared: Arc<Shared>, pipe: Arc<Pipe>, target: Target) {
             }
             Err(error) => Err(error),
         },
+        // Transports::NATIVE says so to the node, which then does not ask.
+        Target::WebRtc { .. } | Target::Offer | Target::Answer(_) => {
+            return pipe.closed("a native node is dialled by WebRTC and does not dial".into());
+        }
         Target::WebSocket { url } => match dial_websocket(&shared.options, &url).await {
             Ok(websocket) => {
                 pipe.connected(Binding::WebSocket, websocket.peer());

@@ -169,6 +169,8 @@ impl Node {
             onion,
             // Not to be dialled, but no other hop may stand in its network.
             addresses: address_of(&bridge.line).into_iter().collect(),
+            dtls: None,
+            introducers: Vec::new(),
         });
         let circuit = self.build_over(link, vec![router], first, Purpose::Bridge(index));
         if let Some(bridge) = self.bridges.get_mut(index) {
@@ -272,6 +274,9 @@ impl Node {
             roles: self.config.roles,
             expiry: self.unix_now() + DESCRIPTOR_LIFE.as_secs(),
             addresses: self.config.addresses.clone(),
+            dtls: self.config.dtls_certificate_sha256,
+            introducers: Vec::new(),
+            provides: None,
             extensions: Vec::new(),
         };
         match body.sign(identity.ed25519()) {

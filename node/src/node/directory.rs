@@ -42,6 +42,8 @@ impl Directory {
             onion: descriptor.onion_key,
             // Which of these may be dialled is for the router that dials to say.
             addresses: descriptor.addresses.clone(),
+            dtls: descriptor.dtls,
+            introducers: descriptor.introducers.clone(),
         };
         let suspect_until = self
             .routers
@@ -295,6 +297,8 @@ mod tests {
             ed25519: Ed25519Id([0; 32]),
             onion: crate::ids::OnionKey([0; 32]),
             addresses: vec![address.parse().unwrap()],
+            dtls: None,
+            introducers: Vec::new(),
         };
         assert!(share_network(&router("8.8.1.1:1"), &router("8.8.200.1:9")));
         assert!(!share_network(&router("8.8.1.1:1"), &router("8.9.1.1:1")));

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::circuit::client::Router;
-use crate::ids::{CircuitId, Ed25519Id, LinkId, ReadId, RsaId, StreamId, TorrentId};
+use crate::ids::{CircuitId, Ed25519Id, LinkId, ReadId, RsaId, SignatureId, StreamId, TorrentId};
 use crate::link::{Binding, Identity};
 use crate::node::BridgeLine;
 use crate::ordb::{ContentAnswer, ContentWant, Failure};
 use crate::time::Instant;
 use crate::torrent::Metainfo;
-use crate::wire::{DestroyReason, EndReason, Roles};
+use crate::wire::{DestroyReason, EndReason, IceDescription, Roles, Signal};
 
 /// What a node is to be. Wall time enters here, once, as data.
 #[derive(Clone)]
@@ -22,6 +22,11 @@ pub struct Config {
     pub identity: Option<Arc<Identity>>,
     /// SHA-256 of the TLS certificate that this router's OR port shows, DER; none without one.
     pub tls_certificate_sha256: Option<[u8; 32]>,
+    /// SHA-256 of the DTLS certificate that this router shows on UDP at [`Config::addresses`], DER;
+    /// none if it is not dialled by WebRTC.
+    pub dtls_certificate_sha256: Option<[u8; 32]>,
+    /// Which transports the host can make.
+    pub transports: Transports,
     /// What a router's descriptor says that it does.
     pub roles: Roles,
     /// Where others reach this router's OR port; empty if they cannot.
@@ -38,6 +43,33 @@ pub struct Config {
     pub unix_time: u64,
     /// What it may use.
     pub limits: Limits,
+}
+
+/// Which transports a host can make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transports {
+    /// TLS to OR ports.
+    pub tls: bool,
+    /// WebSockets to bridges.
+    pub websocket: bool,
+    /// WebRTC to addresses ([`Target::WebRtc`]), and offers and answers
+    /// ([`Target::Offer`], [`Target::Answer`]).
+    pub webrtc: bool,
+}
+
+impl Transports {
+    /// What a native host makes.
+    pub const NATIVE: Transports = Transports {
+        tls: true,
+        websocket: true,
+        webrtc: false,
+    };
+    /// What a tab makes.
+    pub const TAB: Transports = Transports {
+        tls: false,
+        websocket: true,
+        webrtc: true,
+    };
 }
 
 /// How much a node lets others, and itself, use.
@@ -113,6 +145,21 @@ pub enum Input {
         /// RFC 5705.
         secret: [u8; 32],
     },
+    /// A signal of the browser's for a link that is being made by [`Target::Offer`] or
+    /// [`Target::Answer`]: the offer or the answer first, then candidates.
+    Signal {
+        /// For which.
+        link: LinkId,
+        /// What the other side is to be told.
+        signal: Signal,
+    },
+    /// The host signed what [`Event::Sign`] asked for; nothing if it cannot.
+    Signed {
+        /// Which.
+        request: SignatureId,
+        /// 64 bytes of Ed25519, or as many as the RSA key has.
+        signature: Option<Vec<u8>>,
+    },
     /// The host answers [`Event::Content`].
     Content(ContentAnswer),
     /// The moment that [`Output::Timeout`] named has come.
@@ -148,6 +195,17 @@ pub enum Target {
         /// ws:// or wss://, without keys.
         url: String,
     },
+    /// WebRTC to a native router, without signalling.
+    WebRtc {
+        /// Any of these, on UDP.
+        addresses: Vec<SocketAddr>,
+        /// SHA-256 of the DTLS certificate that it shows.
+        certificate_sha256: [u8; 32],
+    },
+    /// WebRTC to a peer that is being introduced: the host makes an offer ([`Input::Signal`]).
+    Offer,
+    /// WebRTC to a peer that offers: the host answers.
+    Answer(Box<IceDescription>),
 }
 
 /// Something the host or its user must know or do.
@@ -174,6 +232,22 @@ pub enum Event {
         link: LinkId,
         /// The exporter's context.
         context: [u8; 32],
+    },
+    /// The other side's signal for a link that is being made: its answer, or one more candidate.
+    Signal {
+        /// For which.
+        link: LinkId,
+        /// What it says.
+        signal: Signal,
+    },
+    /// Sign by a key that the host holds; answered by [`Input::Signed`].
+    Sign {
+        /// The answer names it.
+        request: SignatureId,
+        /// With which key.
+        key: HostKey,
+        /// What to sign.
+        message: Vec<u8>,
     },
     /// Find, fetch or forget content.
     Content(ContentWant),
@@ -257,6 +331,15 @@ pub enum Event {
         /// Why, and what was tried.
         failure: Failure,
     },
+}
+
+/// A key that a tab's host holds and does not let out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKey {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rsa,
+    /// Ed25519.
+    Ed25519,
 }
 
 /// How it stands with a bridge.

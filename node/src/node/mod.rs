@@ -31,7 +31,9 @@ use crate::time::Instant;
 pub use bridge_line::{BridgeLine, BridgeLineError};
 pub use content::{MAX_TORRENTS, OpenError};
 pub use directory::is_public;
-pub use io::{BridgeState, CircuitStatus, Config, Event, Input, Limits, Output, Target};
+pub use io::{
+    BridgeState, CircuitStatus, Config, Event, HostKey, Input, Limits, Output, Target, Transports,
+};
 pub use origin::Misuse;
 
 use bridges::Bridge;
@@ -170,6 +172,8 @@ impl Node {
             Input::Buffered { link, bytes } => self.handle_buffered(link, bytes),
             Input::Closed { link, why } => self.link_gone(link, &why),
             Input::Exported { link, secret } => self.handle_exported(link, secret),
+            // Nothing is asked of the host that these answer yet.
+            Input::Signal { .. } | Input::Signed { .. } => {}
             Input::Content(answer) => {
                 self.server.handle_answer(now, answer);
                 self.server_dirty = true;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
 use crate::ids::{LinkId, ReadId, TorrentId};
-use crate::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Target};
+use crate::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Target, Transports};
 use crate::ordb::{Demand, Read};
 use crate::time::Instant;
 use crate::torrent::{Magnet, TorrentFile};
@@ -239,6 +239,8 @@ fn config_from(settings: &Settings) -> Result<Config, JsError> {
     Ok(Config {
         identity: None,
         tls_certificate_sha256: None,
+        dtls_certificate_sha256: None,
+        transports: Transports::TAB,
         roles: Roles(0),
         addresses: Vec::new(),
         bridges,
@@ -328,6 +330,9 @@ fn drive(inner: &Rc<RefCell<Inner>>) {
                         Target::WebSocket { url } => Socket::open(&url, link, Rc::downgrade(inner)),
                         Target::Tls { .. } => {
                             Err("a tab cannot dial an OR port: give a ws:// or wss:// line".into())
+                        }
+                        Target::WebRtc { .. } | Target::Offer | Target::Answer(_) => {
+                            Err("this tab's host makes no WebRTC".into())
                         }
                     };
                     match socket {

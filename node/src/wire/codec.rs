@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::ids::{Ed25519Id, OnionKey, RsaId, StreamId};
+use crate::ids::{Ed25519Id, Key, OnionKey, RsaId, StreamId};
 
 /// What is wrong with bytes that a peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -235,6 +235,7 @@ pub(super) use newtypes;
 
 newtypes! {
     RsaId => RsaId, |id: &RsaId| id.0, [u8; 20];
+    Key => Key, |key: &Key| key.0, [u8; 20];
     Ed25519Id => Ed25519Id, |id: &Ed25519Id| id.0, [u8; 32];
     OnionKey => OnionKey, |key: &OnionKey| key.0, [u8; 32];
     StreamId => StreamId, |id: &StreamId| id.0, u16;
@@ -355,6 +356,26 @@ impl<const MAX: usize, T: Encode + for<'a> Decode<'a>> Field<Vec<T>> for List8<M
             items.push(reader.read()?);
         }
         Ok(items)
+    }
+}
+
+/// A value that may be missing, after a `u8` that is 1 if it is there and 0 if not.
+pub(super) struct Optional;
+
+impl<T: Encode + for<'a> Decode<'a>> Field<Option<T>> for Optional {
+    fn len(value: &Option<T>) -> usize {
+        1 + value.as_ref().map_or(0, Encode::encoded_len)
+    }
+    fn put(value: &Option<T>, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.write(&u8::from(value.is_some()))?;
+        value.as_ref().map_or(Ok(()), |value| writer.write(value))
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Option<T>, DecodeError> {
+        match reader.read::<u8>()? {
+            0 => Ok(None),
+            1 => reader.read().map(Some),
+            _ => Err(DecodeError::Invalid("a presence")),
+        }
     }
 }
 

@@ -5,19 +5,21 @@ use std::ops::Deref;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
-use super::codec::{Bytes16, Field, List8};
+use super::codec::{Bytes16, Field, List8, Optional};
 use super::{Decode, DecodeError, Encode, EncodeError, LinkSpecifier, Reader, Writer};
-use crate::ids::{Ed25519Id, OnionKey, RsaId};
+use crate::ids::{Ed25519Id, Key, OnionKey, RsaId};
 
 /// The most addresses in one descriptor.
-pub const MAX_DESCRIPTOR_ADDRESSES: usize = 6;
-/// The most bytes of extensions: with them and six IPv6 addresses a descriptor still fits in one
-/// relay cell.
-pub const MAX_DESCRIPTOR_EXTENSIONS: usize = 128;
+pub const MAX_DESCRIPTOR_ADDRESSES: usize = 4;
+/// The most introducers in one descriptor.
+pub const MAX_INTRODUCERS: usize = 3;
+/// The most bytes of extensions: with them, four IPv6 addresses and three introducers a descriptor
+/// still fits in one relay cell, with the header of any message that carries one.
+pub const MAX_DESCRIPTOR_EXTENSIONS: usize = 40;
 /// What is signed begins with this.
-const SIGNATURE_PREFIX: &[u8] = b"chive-descriptor-v1";
+const SIGNATURE_PREFIX: &[u8] = b"chive-descriptor-v2";
 /// The version that we write, and the only one that we read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a router does, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,7 +48,7 @@ impl Roles {
 
 super::codec::newtypes! { Roles => Roles, |roles: &Roles| roles.0, u16; }
 
-/// What a router says of itself: `version u8` = 1, the fields in order (addresses as link
+/// What a router says of itself: `version u8` = 2, the fields in order (addresses as link
 /// specifiers after a `u8` count, extensions after a `u16` length).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescriptorBody {
@@ -60,14 +62,20 @@ pub struct DescriptorBody {
     pub roles: Roles,
     /// Until when this holds, Unix seconds.
     pub expiry: u64,
-    /// Where it listens.
+    /// Where it listens: TLS, and with `dtls` WebRTC on UDP too. Empty for a tab.
     pub addresses: Vec<SocketAddr>,
+    /// SHA-256 of the DTLS certificate that it shows on UDP, if it is dialled so.
+    pub dtls: Option<[u8; 32]>,
+    /// Routers that it is linked to and that introduce it.
+    pub introducers: Vec<RsaId>,
+    /// In a record of Kademlia: the name of content that it is an ORDB for.
+    pub provides: Option<Key>,
     /// Room to grow: signed, passed on, and not read by this version.
     pub extensions: Vec<u8>,
 }
 
 /// A [`DescriptorBody`] and its signature, not checked yet: 64 bytes by the Ed25519 identity over
-/// `chive-descriptor-v1` and the body.
+/// `chive-descriptor-v2` and the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     body: DescriptorBody,
@@ -102,14 +110,19 @@ impl DescriptorBody {
             return Err(DescriptorError::OtherKey);
         }
         let signature = identity.sign(&self.signed_bytes()?).to_bytes();
-        Ok(Descriptor {
+        Ok(self.signed_with(signature))
+    }
+
+    /// This with a signature that was made elsewhere, over [`DescriptorBody::signed_bytes`].
+    pub const fn signed_with(self, signature: [u8; 64]) -> Descriptor {
+        Descriptor {
             body: self,
             signature,
-        })
+        }
     }
 
     /// What the signature is over.
-    fn signed_bytes(&self) -> Result<Vec<u8>, EncodeError> {
+    pub fn signed_bytes(&self) -> Result<Vec<u8>, EncodeError> {
         let mut bytes = SIGNATURE_PREFIX.to_vec();
         bytes.append(&mut self.encoded()?);
         Ok(bytes)
@@ -159,7 +172,18 @@ impl Encode for DescriptorBody {
             .iter()
             .map(SocketAddr::encoded_len)
             .sum::<usize>();
-        1 + 20 + 32 + 32 + 2 + 8 + 1 + addresses + 2 + self.extensions.len()
+        1 + 20
+            + 32
+            + 32
+            + 2
+            + 8
+            + 1
+            + addresses
+            + Optional::len(&self.dtls)
+            + List8::<MAX_INTRODUCERS>::len(&self.introducers)
+            + Optional::len(&self.provides)
+            + 2
+            + self.extensions.len()
     }
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.write(&VERSION)?;
@@ -169,6 +193,9 @@ impl Encode for DescriptorBody {
         writer.write(&self.roles)?;
         writer.write(&self.expiry)?;
         List8::<MAX_DESCRIPTOR_ADDRESSES>::put(&self.addresses, writer)?;
+        Optional::put(&self.dtls, writer)?;
+        List8::<MAX_INTRODUCERS>::put(&self.introducers, writer)?;
+        Optional::put(&self.provides, writer)?;
         Bytes16::<MAX_DESCRIPTOR_EXTENSIONS>::put(&self.extensions, writer)
     }
 }
@@ -184,6 +211,9 @@ impl<'a> Decode<'a> for DescriptorBody {
             roles: reader.read()?,
             expiry: reader.read()?,
             addresses: List8::<MAX_DESCRIPTOR_ADDRESSES>::take(reader)?,
+            dtls: Optional::take(reader)?,
+            introducers: List8::<MAX_INTRODUCERS>::take(reader)?,
+            provides: Optional::take(reader)?,
             extensions: Bytes16::<MAX_DESCRIPTOR_EXTENSIONS>::take(reader)?,
         })
     }

@@ -19,6 +19,11 @@ pub enum LinkSpecifier {
     RsaId(RsaId),
     /// Type 3: the router's Ed25519 identity.
     Ed25519Id(Ed25519Id),
+    /// Type 240, Chive's: the router answers WebRTC too, on UDP at the same addresses, and this is
+    /// the SHA-256 of its DTLS certificate.
+    Dtls([u8; 32]),
+    /// Type 241, Chive's: the fingerprint of a router that is linked to this one and introduces it.
+    Introducer(RsaId),
     /// Any other: to be passed on and otherwise ignored.
     Unknown {
         /// The type.
@@ -33,6 +38,8 @@ impl LinkSpecifier {
     const IPV6: u8 = 1;
     const RSA_ID: u8 = 2;
     const ED25519_ID: u8 = 3;
+    const DTLS: u8 = 240;
+    const INTRODUCER: u8 = 241;
 
     /// The specifier of an address.
     pub const fn address(address: SocketAddr) -> Self {
@@ -58,7 +65,8 @@ impl Encode for LinkSpecifier {
             LinkSpecifier::Ipv4(_) => 6,
             LinkSpecifier::Ipv6(_) => 18,
             LinkSpecifier::RsaId(_) => 20,
-            LinkSpecifier::Ed25519Id(_) => 32,
+            LinkSpecifier::Ed25519Id(_) | LinkSpecifier::Dtls(_) => 32,
+            LinkSpecifier::Introducer(_) => 20,
             LinkSpecifier::Unknown { data, .. } => data.len(),
         }
     }
@@ -80,6 +88,14 @@ impl Encode for LinkSpecifier {
             }
             LinkSpecifier::Ed25519Id(id) => {
                 writer.put(&[LinkSpecifier::ED25519_ID, 32])?;
+                writer.write(id)
+            }
+            LinkSpecifier::Dtls(sha256) => {
+                writer.put(&[LinkSpecifier::DTLS, 32])?;
+                writer.write(sha256)
+            }
+            LinkSpecifier::Introducer(id) => {
+                writer.put(&[LinkSpecifier::INTRODUCER, 20])?;
                 writer.write(id)
             }
             LinkSpecifier::Unknown { kind, data } => {
@@ -108,6 +124,8 @@ impl<'a> Decode<'a> for LinkSpecifier {
             }
             LinkSpecifier::RSA_ID => LinkSpecifier::RsaId(inner.read()?),
             LinkSpecifier::ED25519_ID => LinkSpecifier::Ed25519Id(inner.read()?),
+            LinkSpecifier::DTLS => LinkSpecifier::Dtls(inner.read()?),
+            LinkSpecifier::INTRODUCER => LinkSpecifier::Introducer(inner.read()?),
             _ => LinkSpecifier::Unknown {
                 kind,
                 data: inner.rest().to_vec(),

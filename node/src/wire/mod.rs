@@ -15,7 +15,9 @@ mod descriptor;
 mod handshake;
 mod linkspec;
 mod names;
+mod peer;
 mod relay;
+mod signal;
 mod stream;
 
 #[cfg(test)]
@@ -36,7 +38,7 @@ pub use db::{
 };
 pub use descriptor::{
     Descriptor, DescriptorBody, DescriptorError, MAX_DESCRIPTOR_ADDRESSES,
-    MAX_DESCRIPTOR_EXTENSIONS, Roles, VerifiedDescriptor,
+    MAX_DESCRIPTOR_EXTENSIONS, MAX_INTRODUCERS, Roles, VerifiedDescriptor,
 };
 pub use handshake::{
     AuthChallenge, AuthMethod, Authenticate, Cert, CertType, Certs, MAX_CERT_LEN, NetAddress,
@@ -44,9 +46,16 @@ pub use handshake::{
 };
 pub use linkspec::{LinkSpecifier, MAX_LINK_SPECIFIERS};
 pub use names::{Infohash, InfohashV1, InfohashV2};
+pub use peer::{
+    Answer, AskFailure, MAX_HINTS, MAX_PASSES, MAX_SEALED, PeerAnswer, PeerAsk, Question,
+};
 pub use relay::{
     RELAY_DATA_MAX, RELAY_HEADER_LEN, RelayBody, RelayCommand, RelayHeader, RelayMessage,
     StreamRule, encode_relay, relay_padding, split_relay,
+};
+pub use signal::{
+    Candidate, CandidateHost, CandidateKind, IceDescription, IceText, MAX_CANDIDATES, MAX_ICE_TEXT,
+    Signal,
 };
 pub use stream::{
     Begin, Connected, End, EndReason, Extend2, Extended2, Resolve, Resolved, ResolvedAnswer,

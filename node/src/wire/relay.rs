@@ -6,7 +6,7 @@ use super::stream::{
 };
 use super::{
     CELL_BODY_LEN, DbConnected, DbData, DbEnd, DbFindPeer, DbFoundPeer, DbInfo, DbQuery, Decode,
-    DecodeError, Encode, EncodeError, Reader, Writer,
+    DecodeError, Encode, EncodeError, PeerAnswer, PeerAsk, Reader, Writer,
 };
 use crate::ids::StreamId;
 
@@ -19,7 +19,7 @@ pub const RELAY_DATA_MAX: usize = CELL_BODY_LEN - RELAY_HEADER_LEN;
 pub type RelayBody = [u8; CELL_BODY_LEN];
 
 numbers! {
-    /// What a relay message is. tor-spec, "Relay cells"; 224 to 230 are Chive's, in a range that
+    /// What a relay message is. tor-spec, "Relay cells"; 224 to 232 are Chive's, in a range that
     /// Tor leaves free and answers as it answers anything unknown.
     RelayCommand(u8) {
         /// Opens a stream to an address.
@@ -82,6 +82,10 @@ numbers! {
         DB_FIND_PEER = 229,
         /// A router.
         DB_FOUND_PEER = 230,
+        /// Asks a peer, over those that are linked to it.
+        PEER_ASK = 231,
+        /// A peer's answer.
+        PEER_ANSWER = 232,
     }
 }
 
@@ -115,7 +119,9 @@ impl RelayCommand {
             | RelayCommand::DB_END
             | RelayCommand::DB_INFO
             | RelayCommand::DB_FIND_PEER
-            | RelayCommand::DB_FOUND_PEER => StreamRule::Required,
+            | RelayCommand::DB_FOUND_PEER
+            | RelayCommand::PEER_ASK
+            | RelayCommand::PEER_ANSWER => StreamRule::Required,
             RelayCommand::EXTEND
             | RelayCommand::EXTENDED
             | RelayCommand::TRUNCATE
@@ -352,4 +358,8 @@ messages! {
     DbFindPeer(DbFindPeer) = DB_FIND_PEER,
     /// A router.
     DbFoundPeer(DbFoundPeer) = DB_FOUND_PEER,
+    /// Asks a peer.
+    PeerAsk(PeerAsk) = PEER_ASK,
+    /// A peer's answer.
+    PeerAnswer(PeerAnswer) = PEER_ANSWER,
 }

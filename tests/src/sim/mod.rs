@@ -19,7 +19,9 @@ use chacha20::ChaCha20Rng;
 use chive_node::circuit::client::Router;
 use chive_node::ids::LinkId;
 use chive_node::link::{Binding, Identity};
-use chive_node::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Target};
+use chive_node::node::{
+    BridgeLine, Config, Event, Input, Limits, Node, Output, Target, Transports,
+};
 use chive_node::ordb::ContentAnswer;
 use chive_node::time::Instant;
 use chive_node::wire::Roles;
@@ -180,6 +182,8 @@ impl World {
             ed25519: identity.ids().ed25519,
             onion: identity.onion_key(),
             addresses: vec![address],
+            dtls: None,
+            introducers: Vec::new(),
         };
         let bridges = bridges
             .iter()
@@ -227,6 +231,8 @@ impl World {
         Config {
             identity: None,
             tls_certificate_sha256: None,
+            dtls_certificate_sha256: None,
+            transports: Transports::NATIVE,
             roles: Roles(0),
             addresses: Vec::new(),
             bridges,
@@ -574,6 +580,7 @@ impl World {
                 let host = url.trim_start_matches("ws://").split('/').next();
                 (host.and_then(|host| host.parse().ok()), true)
             }
+            Target::WebRtc { .. } | Target::Offer | Target::Answer(_) => (None, false),
         };
         let there = self.nodes.iter().position(|other| {
             other.alive

@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 
 use super::super::*;
 use super::{Numbers, hex, kit, kit_with};
-use crate::ids::{Ed25519Id, OnionKey, RsaId, StreamId};
+use crate::ids::{Ed25519Id, Key, OnionKey, RsaId, StreamId};
 use crate::torrent::{Infohash, InfohashV1, InfohashV2};
 
 #[test]
@@ -390,6 +390,9 @@ fn descriptor() -> (SigningKey, DescriptorBody) {
             "192.0.2.1:9001".parse().unwrap(),
             "[2001:db8::1]:443".parse().unwrap(),
         ],
+        dtls: Some([0xd7; 32]),
+        introducers: vec![RsaId([0x1a; 20])],
+        provides: Some(Key([0x2b; 20])),
         extensions: vec![1, 2, 3],
     };
     (key, body)
@@ -399,15 +402,19 @@ fn descriptor() -> (SigningKey, DescriptorBody) {
 fn descriptors() {
     let (key, body) = descriptor();
     let signed = body.clone().sign(&key).unwrap();
-    // version; fingerprint, Ed25519 identity, onion key, roles, expiry; addresses; extensions;
-    // signature
+    // version; fingerprint, Ed25519 identity, onion key, roles, expiry; addresses; DTLS
+    // certificate; introducers; what it provides; extensions; signature
     let golden = format!(
-        "01 {} ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c {} 0006
+        "02 {} ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c {} 0006
          000000006553f100  02 00 06 c0000201 2329
-         01 12 20010db8 00000000 00000000 00000001 01bb  0003 010203
+         01 12 20010db8 00000000 00000000 00000001 01bb
+         01 {}  01 {}  01 {}  0003 010203
          {SIGNATURE}",
         "ab".repeat(20),
         "ef".repeat(32),
+        "d7".repeat(32),
+        "1a".repeat(20),
+        "2b".repeat(20),
     );
     kit(&golden, &signed, false);
     kit(
@@ -439,8 +446,8 @@ fn descriptors() {
 }
 
 /// What Ed25519 makes of [`descriptor`], OpenSSL's as well as ours: it is deterministic.
-const SIGNATURE: &str = "4109422a437a32f37431bdeda45846e85ff5317d80102b658c8f8502f013e0ea\
-    d79c5c5c7721a7e1f22b1b2135475ede527a52d2d1a59ade433ce750c1b20607";
+const SIGNATURE: &str = "a91357d864c40b4f6d587ced978acc1d15983967b1faf53fc989c4d9482b1b5d\
+    cd569ca7e299898cc4a86ddef60b2ef2db2af86a27ccc17d06b0076fed30dd09";
 
 #[test]
 fn only_what_a_router_signed_is_believed() {
@@ -475,6 +482,7 @@ fn the_longest_descriptor_fits_in_a_relay_cell() {
     let (key, body) = descriptor();
     let longest = DescriptorBody {
         addresses: vec!["[2001:db8::1]:443".parse().unwrap(); MAX_DESCRIPTOR_ADDRESSES],
+        introducers: vec![RsaId([1; 20]); MAX_INTRODUCERS],
         extensions: vec![9; MAX_DESCRIPTOR_EXTENSIONS],
         ..body
     };
