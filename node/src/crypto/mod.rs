@@ -1,6 +1,6 @@
 //! What the onion layers are made of.
 
-pub mod aes;
 pub mod ntor;
 pub mod relay;
-pub mod sha1;
+
+pub use chive_cipher::{aes, sha1};
