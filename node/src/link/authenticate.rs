@@ -1,6 +1,8 @@
-//! AUTHENTICATE by method 3: how an initiator proves who it is.
+//! AUTHENTICATE: how an initiator proves who it is.
 //!
-//! tor-spec, "Link authentication type 3: Ed25519-SHA256-RFC5705".
+//! On TLS by Tor's method 3 (tor-spec, "Link authentication type 3: Ed25519-SHA256-RFC5705"); on
+//! WebRTC and WebSockets by a method of ours, which differs in its name and in what it is bound
+//! to: the two ends' DTLS certificates.
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use subtle::ConstantTimeEq;
@@ -9,12 +11,62 @@ use super::PeerFault;
 use crate::ids::Ed25519Id;
 use crate::wire::{AuthMethod, Authenticate, Reader};
 
-/// What the proof begins with.
-const TYPE: &[u8; 8] = b"AUTH0003";
 /// Length of the random bytes before the signature.
-const RANDOM_LEN: usize = 24;
+pub(super) const RANDOM_LEN: usize = 24;
 /// Length of the signature at the end.
 const SIGNATURE_LEN: usize = 64;
+
+/// Which connection a proof is of. `c` is the initiator's, `s` the responder's.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Bound {
+    /// One of TLS.
+    Tls {
+        /// SHA-256 of the responder's certificate.
+        s_certificate: [u8; 32],
+        /// A secret of this connection, exported with [`super::EXPORT_LABEL`] and the SHA-256 of
+        /// the initiator's RSA identity.
+        secrets: [u8; 32],
+    },
+    /// One of WebRTC: SHA-256 of the certificates that DTLS has checked. DTLS proves that each end
+    /// holds its own, so who proves an identity for this pair is at the end of this connection.
+    /// On a WebSocket both are zeros, and the proof is of no connection in particular.
+    Dtls {
+        c_certificate: [u8; 32],
+        s_certificate: [u8; 32],
+    },
+}
+
+impl Bound {
+    /// The method of such a proof.
+    const fn method(&self) -> AuthMethod {
+        match self {
+            Bound::Tls { .. } => AuthMethod::ED25519_SHA256_RFC5705,
+            Bound::Dtls { .. } => AuthMethod::ED25519_SHA256_DTLS,
+        }
+    }
+
+    /// What the proof begins with: no proof of one method is one of another.
+    const fn kind(&self) -> &'static [u8; 8] {
+        match self {
+            Bound::Tls { .. } => b"AUTH0003",
+            Bound::Dtls { .. } => b"CHIVE001",
+        }
+    }
+
+    /// The last fields of the part that both sides can write.
+    const fn fields(&self) -> [&[u8; 32]; 2] {
+        match self {
+            Bound::Tls {
+                s_certificate,
+                secrets,
+            } => [s_certificate, secrets],
+            Bound::Dtls {
+                c_certificate,
+                s_certificate,
+            } => [c_certificate, s_certificate],
+        }
+    }
+}
 
 /// What both sides know of a link, as the proof states it. `c` is the initiator's, `s` the
 /// responder's.
@@ -30,37 +82,36 @@ pub(super) struct Facts {
     /// up to CERTS.
     pub(super) s_log: [u8; 32],
     pub(super) c_log: [u8; 32],
-    /// SHA-256 of the responder's TLS certificate.
-    pub(super) s_certificate: [u8; 32],
-    /// A secret of this TLS connection, exported with [`super::EXPORT_LABEL`] and `c_rsa_sha256`.
-    pub(super) tls_secrets: [u8; 32],
+    /// Over which connection.
+    pub(super) bound: Bound,
 }
 
 impl Facts {
     /// The part of the proof that both sides can write.
     fn fixed_part(&self) -> Vec<u8> {
+        let [one, other] = self.bound.fields();
         let parts: [&[u8]; 9] = [
-            TYPE,
+            self.bound.kind(),
             &self.c_rsa_sha256,
             &self.s_rsa_sha256,
             &self.c_ed25519.0,
             &self.s_ed25519.0,
             &self.s_log,
             &self.c_log,
-            &self.s_certificate,
-            &self.tls_secrets,
+            one,
+            other,
         ];
         parts.concat()
     }
 
     /// The initiator's proof.
-    pub(super) fn prove(&self, auth_key: &SigningKey, random: &[u8; 32]) -> Authenticate {
+    pub(super) fn prove(&self, auth_key: &SigningKey, random: &[u8; RANDOM_LEN]) -> Authenticate {
         let mut body = self.fixed_part();
-        body.extend(random.iter().take(RANDOM_LEN));
+        body.extend_from_slice(random);
         let signature = auth_key.sign(&body);
         body.extend_from_slice(&signature.to_bytes());
         Authenticate {
-            method: AuthMethod::ED25519_SHA256_RFC5705,
+            method: self.bound.method(),
             body,
         }
     }
@@ -71,7 +122,7 @@ impl Facts {
         proof: &Authenticate,
         auth_key: &Ed25519Id,
     ) -> Result<(), PeerFault> {
-        if proof.method != AuthMethod::ED25519_SHA256_RFC5705 {
+        if proof.method != self.bound.method() {
             return Err(PeerFault::NoSharedMethod);
         }
         let fixed = self.fixed_part();

@@ -5,15 +5,13 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::ed25519_cert::{self, Ed25519Cert, same};
-use super::rsa_cert::{check_cross_cert, check_identity_cert, make_cross_cert, make_identity_cert};
+use super::identity::Unsigned;
+use super::rsa_cert::{CrossCert, IdentityCert, check_cross_cert, check_identity_cert};
+use super::rsa_public::Padding;
+use super::validity::CERT_LIFETIME_SECONDS;
 use super::{Binding, CertFault, Identity, IdentityError, PeerFault, RouterIds, Side};
 use crate::ids::Ed25519Id;
 use crate::wire::{Cert, CertType, Certs};
-
-/// For how long the certificates that we make are good.
-pub const CERT_LIFETIME_SECONDS: u64 = 30 * 24 * 60 * 60;
-/// How far a clock may be wrong before certificates are refused for it: people's clocks are.
-pub(super) const CLOCK_TOLERANCE_SECONDS: u64 = 24 * 60 * 60;
 
 /// What a router shows on its links: made anew now and then, with new signing keys, out of its
 /// identity and its TLS certificate.
@@ -22,60 +20,125 @@ pub struct LinkCerts {
     rsa_sha256: [u8; 32],
     tls_certificate_sha256: Option<[u8; 32]>,
     made: u64,
-    as_responder: Certs,
-    as_initiator: Certs,
+    /// Types 2, 4 and 7.
+    shared: [Cert; 3],
+    signing_key: SigningKey,
     auth_key: SigningKey,
 }
 
+/// Link certificates that the identity has yet to sign.
+pub struct LinkCertsDraft {
+    ids: RouterIds,
+    rsa_sha256: [u8; 32],
+    tls_certificate_sha256: Option<[u8; 32]>,
+    made: u64,
+    identity: IdentityCert,
+    signing: Vec<u8>,
+    cross: CrossCert,
+    signing_key: SigningKey,
+    auth_key: SigningKey,
+}
+
+impl LinkCertsDraft {
+    /// How many signatures they need.
+    pub const SIGNATURES: usize = 3;
+
+    /// Begins to make certificates. `tls_certificate_sha256` is of this router's own TLS
+    /// certificate, DER; without one it cannot be a responder on TLS.
+    pub fn new<R: CryptoRng>(
+        identity: &Identity,
+        tls_certificate_sha256: Option<[u8; 32]>,
+        unix_now: u64,
+        rng: &mut R,
+    ) -> Self {
+        let (signing_key, auth_key) = (new_key(rng), new_key(rng));
+        let ids = identity.ids();
+        LinkCertsDraft {
+            ids,
+            rsa_sha256: identity.rsa().sha256(),
+            tls_certificate_sha256,
+            made: unix_now,
+            identity: IdentityCert::new(identity.rsa(), unix_now, rng),
+            signing: ed25519_cert::unsigned(
+                CertType::ED25519_SIGNING,
+                signing_key.verifying_key().as_bytes(),
+                &ids.ed25519,
+                unix_now,
+            ),
+            cross: CrossCert::new(&ids.ed25519, unix_now),
+            signing_key,
+            auth_key,
+        }
+    }
+
+    /// What the identity is to sign.
+    pub fn unsigned(&self) -> [Unsigned; Self::SIGNATURES] {
+        [
+            self.identity.unsigned(),
+            Unsigned::ed25519(self.signing.clone()),
+            self.cross.unsigned(),
+        ]
+    }
+
+    /// The certificates, of the signatures in the order of [`LinkCertsDraft::unsigned`]. They are
+    /// checked: a host may have signed with a wrong key.
+    pub fn signed(
+        self,
+        signatures: [Vec<u8>; Self::SIGNATURES],
+    ) -> Result<LinkCerts, IdentityError> {
+        let [identity, signing, cross] = signatures;
+        let certs = LinkCerts {
+            ids: self.ids,
+            rsa_sha256: self.rsa_sha256,
+            tls_certificate_sha256: self.tls_certificate_sha256,
+            made: self.made,
+            shared: [
+                Cert {
+                    kind: CertType::RSA_IDENTITY,
+                    body: self.identity.signed(&identity),
+                },
+                Cert {
+                    kind: CertType::ED25519_SIGNING,
+                    body: [self.signing, signing].concat(),
+                },
+                Cert {
+                    kind: CertType::RSA_CROSS,
+                    body: self.cross.signed(&cross)?,
+                },
+            ],
+            signing_key: self.signing_key,
+            auth_key: self.auth_key,
+        };
+        let websocket = Binding::WebSocket;
+        let shown = certs.cell(Side::Initiator, &websocket);
+        match check(&shown, Side::Initiator, &websocket, certs.made) {
+            Ok(checked) if checked.ids == certs.ids => Ok(certs),
+            _ => Err(IdentityError::Signature),
+        }
+    }
+}
+
+impl std::fmt::Debug for LinkCertsDraft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkCertsDraft")
+            .field("ids", &self.ids)
+            .finish_non_exhaustive()
+    }
+}
+
 impl LinkCerts {
-    /// Makes the certificates. `tls_certificate_sha256` is of this router's own TLS certificate,
-    /// DER; without one it can be a responder on WebSockets only.
+    /// Makes the certificates of an identity whose keys are here.
     pub fn new<R: CryptoRng>(
         identity: &Identity,
         tls_certificate_sha256: Option<[u8; 32]>,
         unix_now: u64,
         rng: &mut R,
     ) -> Result<Self, IdentityError> {
-        let (signing_key, auth_key) = (new_key(rng), new_key(rng));
-        let ed25519 = |kind, certified: &[u8; 32], signer| Cert {
-            kind,
-            body: ed25519_cert::make(kind, certified, signer, unix_now),
-        };
-        let shared = [
-            Cert {
-                kind: CertType::RSA_IDENTITY,
-                body: make_identity_cert(identity, unix_now, rng)?,
-            },
-            ed25519(
-                CertType::ED25519_SIGNING,
-                signing_key.verifying_key().as_bytes(),
-                identity.ed25519(),
-            ),
-            Cert {
-                kind: CertType::RSA_CROSS,
-                body: make_cross_cert(identity, unix_now, rng)?,
-            },
-        ];
-        let link = tls_certificate_sha256
-            .map(|hash| ed25519(CertType::ED25519_TLS_LINK, &hash, &signing_key));
-        let auth = ed25519(
-            CertType::ED25519_AUTH,
-            auth_key.verifying_key().as_bytes(),
-            &signing_key,
-        );
-        Ok(LinkCerts {
-            ids: identity.ids(),
-            rsa_sha256: identity.rsa().sha256(),
-            tls_certificate_sha256,
-            made: unix_now,
-            as_responder: Certs {
-                certs: shared.iter().cloned().chain(link).collect(),
-            },
-            as_initiator: Certs {
-                certs: shared.into_iter().chain([auth]).collect(),
-            },
-            auth_key,
-        })
+        let draft = LinkCertsDraft::new(identity, tls_certificate_sha256, unix_now, rng);
+        let [one, two, three] = draft.unsigned();
+        let mut sign = |what| identity.sign(&what, rng);
+        let signatures = [sign(one)?, sign(two)?, sign(three)?];
+        draft.signed(signatures)
     }
 
     /// Whose they are.
@@ -101,11 +164,26 @@ impl LinkCerts {
         &self.auth_key
     }
 
-    /// The CERTS cell of this side.
-    pub(super) const fn cell(&self, side: Side) -> &Certs {
-        match side {
-            Side::Initiator => &self.as_initiator,
-            Side::Responder => &self.as_responder,
+    /// The CERTS cell of this side on such a transport. What certifies a DTLS certificate is made
+    /// here, for a tab may have another one in each connection.
+    pub(super) fn cell(&self, side: Side, binding: &Binding) -> Certs {
+        let signed = |kind, certified: &[u8; 32]| Cert {
+            kind,
+            body: ed25519_cert::make(kind, certified, &self.signing_key, self.made),
+        };
+        let auth_key = self.auth_key.verifying_key();
+        let last = match (side, binding) {
+            (Side::Initiator, _) => Some(signed(CertType::ED25519_AUTH, auth_key.as_bytes())),
+            (Side::Responder, Binding::Tls { certificate_sha256 }) => {
+                Some(signed(CertType::ED25519_TLS_LINK, certificate_sha256))
+            }
+            (Side::Responder, Binding::WebRtc { own_sha256, .. }) => {
+                Some(signed(CertType::ED25519_TLS_LINK, own_sha256))
+            }
+            (Side::Responder, Binding::WebSocket) => None,
+        };
+        Certs {
+            certs: self.shared.iter().cloned().chain(last).collect(),
         }
     }
 }
@@ -165,13 +243,20 @@ pub(super) fn check(
 
     let mut auth_key = None;
     match (side, binding) {
-        (Side::Responder, Binding::Tls { certificate_sha256 }) => {
+        (
+            Side::Responder,
+            Binding::Tls { certificate_sha256 }
+            | Binding::WebRtc {
+                peer_sha256: certificate_sha256,
+                ..
+            },
+        ) => {
             let kind = CertType::ED25519_TLS_LINK;
             if !same(&signed(kind)?, certificate_sha256) {
                 return Err(by(kind)(CertFault::OtherConnection));
             }
         }
-        (Side::Responder, Binding::WebSocket | Binding::WebRtc { .. }) => {}
+        (Side::Responder, Binding::WebSocket) => {}
         (Side::Initiator, _) => {
             auth_key = Some(Ed25519Id(signed(CertType::ED25519_AUTH)?));
         }
@@ -180,7 +265,7 @@ pub(super) fn check(
     let kind = CertType::RSA_IDENTITY;
     let rsa = check_identity_cert(get(kind)?).map_err(by(kind))?;
     let kind = CertType::RSA_CROSS;
-    check_cross_cert(get(kind)?, &rsa, &ed25519, unix_now).map_err(by(kind))?;
+    check_cross_cert(get(kind)?, &rsa, &ed25519, paddings(binding), unix_now).map_err(by(kind))?;
     let ids = RouterIds {
         rsa: rsa.id(),
         ed25519,
@@ -192,17 +277,12 @@ pub(super) fn check(
     })
 }
 
-/// When what is made now expires, in hours since 1970.
-pub(super) fn expiry_hours(unix_now: u64) -> u32 {
-    u32::try_from(
-        unix_now
-            .saturating_add(CERT_LIFETIME_SECONDS)
-            .div_ceil(3_600),
-    )
-    .unwrap_or(u32::MAX)
-}
-
-/// Whether what expires at this hour has expired, be the clock a little wrong.
-pub(super) fn expired(expiry_hours: u32, unix_now: u64) -> bool {
-    u64::from(expiry_hours) * 3_600 + CLOCK_TOLERANCE_SECONDS <= unix_now
+/// How the cross-certificate may be padded. Tor's has the hash alone. A browser signs only what
+/// names its hash (PKCS#1), so links that no relay of Tor's makes take that too. What begins with
+/// the cross-certificate's prefix is nothing else that an RSA identity signs, padded as it may be.
+const fn paddings(binding: &Binding) -> &'static [Padding] {
+    match binding {
+        Binding::Tls { .. } => &[Padding::Bare],
+        Binding::WebRtc { .. } | Binding::WebSocket => &[Padding::Bare, Padding::Pkcs1],
+    }
 }

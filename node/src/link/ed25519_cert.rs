@@ -4,7 +4,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use subtle::ConstantTimeEq;
 
 use super::CertFault;
-use super::certs::{expired, expiry_hours};
+use super::validity::{expired, expiry_hours};
 use crate::ids::Ed25519Id;
 use crate::wire::{CertType, DecodeError, Reader};
 
@@ -12,7 +12,7 @@ use crate::wire::{CertType, DecodeError, Reader};
 const VERSION: u8 = 1;
 /// What is certified is an Ed25519 key.
 const KEY_ED25519: u8 = 1;
-/// What is certified is the SHA-256 of an X.509 certificate.
+/// What is certified is the SHA-256 of an X.509 certificate, be it TLS's or DTLS's.
 const KEY_X509_SHA256: u8 = 3;
 /// An extension: the Ed25519 key that signs.
 const EXTENSION_SIGNED_WITH: u8 = 4;
@@ -21,13 +21,27 @@ const AFFECTS_VALIDATION: u8 = 1;
 /// Length of the signature at the end.
 const SIGNATURE_LEN: usize = 64;
 
-/// Makes a certificate. cert-spec, "Ed25519 certificates": version (1), type (1), expiry in hours
-/// (4), key type (1), key (32), number of extensions (1), extensions (length 2, type 1, flags 1,
-/// data), signature (64).
+/// Makes a certificate that `signer` signs.
 pub(super) fn make(
     kind: CertType,
     certified: &[u8; 32],
     signer: &SigningKey,
+    unix_now: u64,
+) -> Vec<u8> {
+    let by = Ed25519Id(signer.verifying_key().to_bytes());
+    let mut cert = unsigned(kind, certified, &by, unix_now);
+    let signature = signer.sign(&cert);
+    cert.extend_from_slice(&signature.to_bytes());
+    cert
+}
+
+/// What is to be signed by `signer`; the signature follows it. cert-spec, "Ed25519 certificates":
+/// version (1), type (1), expiry in hours (4), key type (1), key (32), number of extensions (1),
+/// extensions (length 2, type 1, flags 1, data), signature (64).
+pub(super) fn unsigned(
+    kind: CertType,
+    certified: &[u8; 32],
+    signer: &Ed25519Id,
     unix_now: u64,
 ) -> Vec<u8> {
     let mut cert = vec![VERSION, kind.0];
@@ -37,12 +51,10 @@ pub(super) fn make(
     if kind == CertType::ED25519_SIGNING {
         // Only here is it news who signs.
         cert.extend_from_slice(&[1, 0, 32, EXTENSION_SIGNED_WITH, 0]);
-        cert.extend_from_slice(signer.verifying_key().as_bytes());
+        cert.extend_from_slice(&signer.0);
     } else {
         cert.push(0);
     }
-    let signature = signer.sign(&cert);
-    cert.extend_from_slice(&signature.to_bytes());
     cert
 }
 

@@ -7,19 +7,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-use super::authenticate::Facts;
+use super::authenticate::{Bound, Facts, RANDOM_LEN};
 use super::certs::{self, LinkCerts, PeerCerts};
 use super::{Binding, Expected, LinkError, Misuse, PeerFault, RouterIds, Side};
 use crate::time::Instant;
 use crate::wire::{
-    AuthChallenge, AuthMethod, Authenticate, CellBody, CellDecoder, Certs, CircId, Command,
-    NetAddress, Netinfo, Versions, write_body,
+    AuthChallenge, AuthMethod, Authenticate, CELL_LEN, CellBody, CellDecoder, Certs, CircId,
+    Command, NetAddress, Netinfo, Versions, write_body, write_cell,
 };
 
 /// The link protocols that we speak.
 pub const LINK_PROTOCOLS: &[u16] = &[4, 5];
 /// How long a handshake may take.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most bytes that a peer may send to make a link: several times what Tor's routers need.
 /// The peer alone fills it; when it is full, the link ends.
 pub const MAX_HANDSHAKE_BYTES: usize = 32 * 1024;
@@ -27,6 +27,12 @@ pub const MAX_HANDSHAKE_BYTES: usize = 32 * 1024;
 /// proven itself need not wait for us before it sends its first cells. The peer alone fills it;
 /// when it is full, the link ends.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
+/// On WebRTC and WebSockets each side's first message is at least this long, and by up to
+/// [`PAD_SPREAD`] longer: past one MTU, so that no packet's length gives Tor's handshake away.
+const PAD_TO: usize = 1_536;
+const PAD_SPREAD: u16 = 512;
+/// Of a variable-length cell before its body: circuit id, command, length.
+const VAR_HEADER_LEN: usize = 7;
 
 /// What a handshake begins with.
 #[derive(Clone, Debug)]
@@ -69,7 +75,19 @@ pub struct Established {
     pub version: u16,
     /// Who the peer says it is; none of a client.
     pub peer: Option<RouterIds>,
-    /// Whether the peer has proven that it is `peer`: it has on TLS, it cannot on a WebSocket.
+    /// Whether the peer has proven that it is `peer`, and that what comes over this link comes
+    /// from it: it has on TLS and WebRTC, it cannot on a WebSocket.
+    ///
+    /// A responder on a WebSocket does know that `peer` holds its keys and meant to reach this
+    /// router in this very handshake: the proof names us and holds our challenge. It does not know
+    /// who else reads along, for a proxy (or a bridge line that a stranger handed out, with our
+    /// names and his address) can pass the handshake on as it is. He can then cut the link, which
+    /// he could anyway, and open circuits of his own over it, as anybody may. He can hand over
+    /// `peer`'s own descriptor, which he cannot make but may have got elsewhere, and then gets the
+    /// introductions that are meant for `peer`: sealed to its onion key, so that he learns who
+    /// asks for it, and can lose them. He cannot read `peer`'s circuits, which ntor protects from
+    /// here to there, nor speak for it. So such a proof is good for taking its descriptor and
+    /// finding it to introduce, and for nothing else: no CREATE_FAST, no EXTEND2 to it.
     pub peer_authenticated: bool,
     /// The peer's time, Unix seconds, if it tells it.
     pub peer_time: Option<u32>,
@@ -100,7 +118,7 @@ enum State {
     /// As responder.
     AwaitAuthenticate {
         peer: PeerCerts,
-        tls_secrets: [u8; 32],
+        bound: Bound,
     },
     /// The last cell of the other side.
     AwaitNetinfo {
@@ -186,6 +204,11 @@ impl Handshake {
             handshake.send(&Versions {
                 versions: LINK_PROTOCOLS.to_vec(),
             })?;
+            if let Some(padding) = handshake.padding(0) {
+                // In whichever version: the header of this cell is the same in all that we speak.
+                handshake.sent.update(&padding);
+                handshake.transmit.unsplit(padding);
+            }
         }
         Ok(handshake)
     }
@@ -203,36 +226,23 @@ impl Handshake {
     /// The secret that [`HandshakeEvent::NeedExport`] asked for. Bytes that were left waiting are
     /// to be brought again after it.
     pub fn handle_export(&mut self, _now: Instant, tls_secrets: [u8; 32]) -> Result<(), LinkError> {
+        let Binding::Tls { certificate_sha256 } = self.config.binding else {
+            return Err(Misuse::NotAwaited.into());
+        };
+        let bound = Bound::Tls {
+            s_certificate: certificate_sha256,
+            secrets: tls_secrets,
+        };
         match std::mem::replace(&mut self.state, State::Failed) {
             State::AwaitExportToCheck { peer } => {
-                self.state = State::AwaitAuthenticate { peer, tls_secrets };
+                self.state = State::AwaitAuthenticate { peer, bound };
                 Ok(())
             }
             State::AwaitExportToProve {
                 peer,
                 s_log,
                 netinfo,
-            } => {
-                let (Some(own), Binding::Tls { certificate_sha256 }) =
-                    (self.config.own.clone(), self.config.binding)
-                else {
-                    return Err(Misuse::NotAwaited.into());
-                };
-                let facts = Facts {
-                    c_rsa_sha256: *own.rsa_sha256(),
-                    s_rsa_sha256: peer.rsa_sha256,
-                    c_ed25519: own.ids().ed25519,
-                    s_ed25519: peer.ids.ed25519,
-                    s_log,
-                    c_log: self.sent.clone().finalize().into(),
-                    s_certificate: certificate_sha256,
-                    tls_secrets,
-                };
-                self.send(&facts.prove(own.auth_key(), &self.config.random))?;
-                self.send_netinfo()?;
-                self.establish(Some(peer), netinfo);
-                Ok(())
-            }
+            } => self.prove(peer, s_log, bound, netinfo),
             state => {
                 self.state = state;
                 Err(Misuse::NotAwaited.into())
@@ -332,16 +342,20 @@ impl Handshake {
                     challenge,
                 }
             }
-            (State::AwaitCertsOrNetinfo, Command::CERTS) if self.is_tls() => {
+            (State::AwaitCertsOrNetinfo, Command::CERTS) => {
                 let peer = self.check_certs(&parse(&cell.body)?, Side::Initiator)?;
-                self.event = Some(HandshakeEvent::NeedExport {
-                    context: peer.rsa_sha256,
-                });
-                State::AwaitExportToCheck { peer }
+                if let Some(bound) = self.bound_by_certificates() {
+                    State::AwaitAuthenticate { peer, bound }
+                } else {
+                    self.event = Some(HandshakeEvent::NeedExport {
+                        context: peer.rsa_sha256,
+                    });
+                    State::AwaitExportToCheck { peer }
+                }
             }
-            (State::AwaitAuthenticate { peer, tls_secrets }, Command::AUTHENTICATE) => {
+            (State::AwaitAuthenticate { peer, bound }, Command::AUTHENTICATE) => {
                 let c_log = log_before.finalize().into();
-                self.check_proof(&parse(&cell.body)?, &peer, c_log, tls_secrets)?;
+                self.check_proof(&parse(&cell.body)?, &peer, c_log, bound)?;
                 State::AwaitNetinfo {
                     peer: Some(peer),
                     challenge: None,
@@ -368,20 +382,18 @@ impl Handshake {
             return Ok(State::AwaitCerts);
         }
         let own = self.config.own.clone().ok_or(Misuse::NoCerts)?;
-        // On a WebSocket there is nothing to bind a proof to, so none is accepted.
-        let methods = if self.is_tls() {
-            vec![AuthMethod::ED25519_SHA256_RFC5705]
-        } else {
-            Vec::new()
-        };
         self.send(&Versions {
             versions: LINK_PROTOCOLS.to_vec(),
         })?;
-        self.send(own.cell(Side::Responder))?;
+        self.send(&own.cell(Side::Responder, &self.config.binding))?;
         self.send(&AuthChallenge {
             challenge: self.config.random,
-            methods,
+            methods: vec![self.method()],
         })?;
+        // The proof's log ends with AUTH_CHALLENGE; NETINFO ends the message.
+        if let Some(padding) = self.padding(CELL_LEN) {
+            self.transmit.unsplit(padding);
+        }
         self.send_netinfo()?;
         Ok(State::AwaitCertsOrNetinfo)
     }
@@ -395,13 +407,10 @@ impl Handshake {
     }
 
     fn read_challenge(&self, challenge: &AuthChallenge) -> Result<Option<Challenged>, LinkError> {
-        if self.config.own.is_none() || !self.is_tls() {
+        if self.config.own.is_none() {
             return Ok(None);
         }
-        if !challenge
-            .methods
-            .contains(&AuthMethod::ED25519_SHA256_RFC5705)
-        {
+        if !challenge.methods.contains(&self.method()) {
             return Err(PeerFault::NoSharedMethod.into());
         }
         Ok(Some(Challenged {
@@ -414,13 +423,9 @@ impl Handshake {
         proof: &Authenticate,
         peer: &PeerCerts,
         c_log: [u8; 32],
-        tls_secrets: [u8; 32],
+        bound: Bound,
     ) -> Result<(), LinkError> {
-        let (Some(own), Binding::Tls { certificate_sha256 }) =
-            (self.config.own.as_ref(), self.config.binding)
-        else {
-            return Err(Misuse::NoCerts.into());
-        };
+        let own = self.config.own.as_ref().ok_or(Misuse::NoCerts)?;
         let auth_key = peer.auth_key.ok_or(PeerFault::Proof)?;
         let facts = Facts {
             c_rsa_sha256: peer.rsa_sha256,
@@ -429,10 +434,34 @@ impl Handshake {
             s_ed25519: own.ids().ed25519,
             s_log: self.sent.clone().finalize().into(),
             c_log,
-            s_certificate: certificate_sha256,
-            tls_secrets,
+            bound,
         };
         Ok(facts.check(proof, &auth_key)?)
+    }
+
+    /// Sends the proof of who we are, once CERTS is sent, and ends the handshake.
+    fn prove(
+        &mut self,
+        peer: PeerCerts,
+        s_log: [u8; 32],
+        bound: Bound,
+        netinfo: Netinfo,
+    ) -> Result<(), LinkError> {
+        let own = self.config.own.clone().ok_or(Misuse::NoCerts)?;
+        let facts = Facts {
+            c_rsa_sha256: *own.rsa_sha256(),
+            s_rsa_sha256: peer.rsa_sha256,
+            c_ed25519: own.ids().ed25519,
+            s_ed25519: peer.ids.ed25519,
+            s_log,
+            c_log: self.sent.clone().finalize().into(),
+            bound,
+        };
+        let (random, _) = self.random();
+        self.send(&facts.prove(own.auth_key(), &random))?;
+        self.send_netinfo()?;
+        self.establish(Some(peer), netinfo);
+        Ok(())
     }
 
     fn read_netinfo(
@@ -444,7 +473,10 @@ impl Handshake {
         if let (Some(peer), Some(Challenged { s_log }), Some(own)) =
             (peer, challenge, self.config.own.clone())
         {
-            self.send(own.cell(Side::Initiator))?;
+            self.send(&own.cell(Side::Initiator, &self.config.binding))?;
+            if let Some(bound) = self.bound_by_certificates() {
+                return self.prove(peer, s_log, bound, netinfo);
+            }
             self.event = Some(HandshakeEvent::NeedExport {
                 context: *own.rsa_sha256(),
             });
@@ -468,7 +500,7 @@ impl Handshake {
         self.event = Some(HandshakeEvent::Done(Box::new(Established {
             version: self.version,
             peer: peer.map(|peer| peer.ids),
-            peer_authenticated: peer.is_some() && self.is_tls(),
+            peer_authenticated: peer.is_some() && self.config.binding != Binding::WebSocket,
             peer_time: if netinfo.timestamp == 0 {
                 None
             } else {
@@ -484,10 +516,61 @@ impl Handshake {
         matches!(self.config.binding, Binding::Tls { .. })
     }
 
+    /// How an initiator proves itself on this transport.
+    const fn method(&self) -> AuthMethod {
+        if self.is_tls() {
+            AuthMethod::ED25519_SHA256_RFC5705
+        } else {
+            AuthMethod::ED25519_SHA256_DTLS
+        }
+    }
+
+    /// What a proof is bound to where it needs no secret of TLS.
+    const fn bound_by_certificates(&self) -> Option<Bound> {
+        let (own, peer) = match self.config.binding {
+            Binding::Tls { .. } => return None,
+            Binding::WebRtc {
+                own_sha256,
+                peer_sha256,
+            } => (own_sha256, peer_sha256),
+            Binding::WebSocket => ([0; 32], [0; 32]),
+        };
+        let (c_certificate, s_certificate) = match self.config.side {
+            Side::Initiator => (own, peer),
+            Side::Responder => (peer, own),
+        };
+        Some(Bound::Dtls {
+            c_certificate,
+            s_certificate,
+        })
+    }
+
+    /// The random bytes, as an initiator uses them: in its proof, and to choose a length.
+    const fn random(&self) -> ([u8; RANDOM_LEN], u16) {
+        let [proof @ .., one, other, _, _, _, _, _, _] = self.config.random;
+        (proof, u16::from_be_bytes([one, other]))
+    }
+
+    /// VPADDING that makes a first message long, where it is one of ours alone; `more` bytes follow
+    /// it.
+    fn padding(&self, more: usize) -> Option<BytesMut> {
+        if self.is_tls() {
+            return None;
+        }
+        let (_, spread) = self.random();
+        let len = PAD_TO + usize::from(spread % PAD_SPREAD);
+        let len = len.saturating_sub(self.transmit.len() + VAR_HEADER_LEN + more);
+        let mut cell = BytesMut::new();
+        write_cell(&mut cell, CircId::LINK, Command::VPADDING, &vec![0; len]).ok()?;
+        Some(cell)
+    }
+
     /// Sends NETINFO; it is not of the log that AUTHENTICATE is about.
     fn send_netinfo(&mut self) -> Result<(), Misuse> {
-        // A client tells neither its time, by which it could be told from others, nor addresses.
-        let is_router = self.config.own.is_some();
+        // A client tells neither its time, by which it could be told from others, nor addresses;
+        // no more does a tab, which is a router that nobody dials.
+        let is_router =
+            self.config.own.is_some() && (self.is_tls() || !self.config.own_addresses.is_empty());
         let addresses = self
             .config
             .own_addresses

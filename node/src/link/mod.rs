@@ -12,8 +12,14 @@
 //! - an initiator's authentication key is signed by its signing key (type 6), and signs what both
 //!   sides said and a secret that only the two ends of this TLS connection know.
 //!
+//! On WebRTC the responder's type 5 certifies its DTLS certificate instead, and an initiator's
+//! proof names both DTLS certificates: what TLS's certificate and secret are elsewhere.
+//!
 //! On a WebSocket, whose TLS ends who knows where, types 2, 4 and 7 are shown and checked, but
-//! anybody could show them: such a peer is not authenticated by its link, but by ntor.
+//! anybody could show them: such a peer is not authenticated by its link, but by ntor. An
+//! initiator there proves that it holds its keys and wants to talk to this responder, but not that
+//! nobody stands between the two, who reads and writes what he likes: what that is good for is
+//! said at [`Established::peer_authenticated`].
 
 mod authenticate;
 mod certs;
@@ -26,19 +32,21 @@ mod rsa_cert;
 mod rsa_public;
 mod rsa_secret;
 mod tls_certificate;
+mod validity;
 mod x509;
 
 #[cfg(test)]
 mod tests;
 
-pub use certs::{CERT_LIFETIME_SECONDS, LinkCerts};
+pub use certs::{LinkCerts, LinkCertsDraft};
 pub use error::{CertFault, LinkError, Misuse, PeerFault};
 pub use handshake::{
     Established, HANDSHAKE_TIMEOUT, Handshake, HandshakeConfig, HandshakeEvent, LINK_PROTOCOLS,
     MAX_HANDSHAKE_BYTES,
 };
-pub use identity::{Identity, IdentityError};
+pub use identity::{HostKey, Identity, IdentityError, Unsigned};
 pub use tls_certificate::TlsCertificate;
+pub use validity::CERT_LIFETIME_SECONDS;
 
 use crate::ids::{Ed25519Id, RsaId};
 

@@ -4,10 +4,12 @@ use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 
 use super::CertFault;
-use super::certs::{CERT_LIFETIME_SECONDS, CLOCK_TOLERANCE_SECONDS, expired, expiry_hours};
-use super::identity::{Identity, IdentityError};
+use super::identity::{IdentityError, Unsigned};
 use super::rsa_public::{Padding, RsaPublicKey};
-use super::x509::{Contents, X509};
+use super::validity::{
+    CERT_LIFETIME_SECONDS, CLOCK_TOLERANCE_SECONDS, DAY_SECONDS, expired, expiry_hours,
+};
+use super::x509::{Contents, X509, signed};
 use crate::ids::Ed25519Id;
 use crate::wire::{DecodeError, Reader};
 
@@ -15,23 +17,33 @@ use crate::wire::{DecodeError, Reader};
 /// cross-certificate".
 const CROSS_PREFIX: &[u8] = b"Tor TLS RSA/Ed25519 cross-certificate";
 
-/// The certificate of type 2: X.509, self-signed.
-pub(super) fn make_identity_cert<R: CryptoRng>(
-    identity: &Identity,
-    unix_now: u64,
-    rng: &mut R,
-) -> Result<Vec<u8>, IdentityError> {
-    let mut serial = [0; 8];
-    rng.fill_bytes(&mut serial);
-    Contents {
-        // Tor's own have a made-up host name; nobody reads it.
-        common_name: "www.example.net",
-        not_before: unix_now.saturating_sub(CLOCK_TOLERANCE_SECONDS),
-        not_after: unix_now.saturating_add(CERT_LIFETIME_SECONDS),
-        serial,
-        key: &identity.rsa().to_der(),
+/// The certificate of type 2: X.509, self-signed. Not signed yet.
+pub(super) struct IdentityCert(Vec<u8>);
+
+impl IdentityCert {
+    pub(super) fn new<R: CryptoRng>(key: &RsaPublicKey, unix_now: u64, rng: &mut R) -> Self {
+        let mut serial = [0; 8];
+        rng.fill_bytes(&mut serial);
+        // To the day: a certificate does not tell by how much its maker's clock is wrong.
+        let today = unix_now - unix_now % DAY_SECONDS;
+        let contents = Contents {
+            // Tor's own have a made-up host name; nobody reads it.
+            common_name: "www.example.net",
+            not_before: today.saturating_sub(CLOCK_TOLERANCE_SECONDS),
+            not_after: today.saturating_add(CERT_LIFETIME_SECONDS + DAY_SECONDS),
+            serial,
+            key: &key.to_der(),
+        };
+        IdentityCert(contents.unsigned())
     }
-    .sign(|hash| identity.sign_rsa(Padding::Pkcs1, hash, rng))
+
+    pub(super) fn unsigned(&self) -> Unsigned {
+        Unsigned::rsa(self.0.clone())
+    }
+
+    pub(super) fn signed(&self, signature: &[u8]) -> Vec<u8> {
+        signed(&self.0, signature)
+    }
 }
 
 /// Checks a certificate of type 2; gives the identity.
@@ -50,29 +62,41 @@ pub(super) fn check_identity_cert(cert: &[u8]) -> Result<RsaPublicKey, CertFault
 }
 
 /// The certificate of type 7: the Ed25519 identity (32), expiry in hours (4), and the signature
-/// after its length (1).
-pub(super) fn make_cross_cert<R: CryptoRng>(
-    identity: &Identity,
-    unix_now: u64,
-    rng: &mut R,
-) -> Result<Vec<u8>, IdentityError> {
-    let mut cert = identity.ids().ed25519.0.to_vec();
-    cert.extend_from_slice(&expiry_hours(unix_now).to_be_bytes());
-    let signature = identity.sign_rsa(Padding::Bare, &cross_digest(&cert), rng)?;
-    cert.push(u8::try_from(signature.len()).map_err(|_| IdentityError::Rsa)?);
-    cert.extend_from_slice(&signature);
-    Ok(cert)
+/// after its length (1). Not signed yet.
+pub(super) struct CrossCert(Vec<u8>);
+
+impl CrossCert {
+    pub(super) fn new(ed25519: &Ed25519Id, unix_now: u64) -> Self {
+        let mut cert = ed25519.0.to_vec();
+        cert.extend_from_slice(&expiry_hours(unix_now).to_be_bytes());
+        CrossCert(cert)
+    }
+
+    pub(super) fn unsigned(&self) -> Unsigned {
+        Unsigned::rsa_bare([CROSS_PREFIX, &self.0].concat())
+    }
+
+    pub(super) fn signed(&self, signature: &[u8]) -> Result<Vec<u8>, IdentityError> {
+        let len = u8::try_from(signature.len()).map_err(|_| IdentityError::Signature)?;
+        Ok([&self.0, &[len][..], signature].concat())
+    }
 }
 
-/// Checks that the certificate of type 7 binds `ed25519` to `rsa`.
+/// Checks that the certificate of type 7 binds `ed25519` to `rsa`, signed with one of `paddings`.
 pub(super) fn check_cross_cert(
     cert: &[u8],
     rsa: &RsaPublicKey,
     ed25519: &Ed25519Id,
+    paddings: &[Padding],
     unix_now: u64,
 ) -> Result<(), CertFault> {
-    let cert = CrossCert::parse(cert).map_err(|_| CertFault::Malformed)?;
-    if !rsa.verifies(Padding::Bare, &cross_digest(cert.signed), cert.signature) {
+    let cert = CrossParts::parse(cert).map_err(|_| CertFault::Malformed)?;
+    let hash = Sha256::new_with_prefix(CROSS_PREFIX)
+        .chain_update(cert.signed)
+        .finalize()
+        .into();
+    let signed = |padding: &Padding| rsa.verifies(*padding, &hash, cert.signature);
+    if !paddings.iter().any(signed) {
         return Err(CertFault::Signature);
     }
     if cert.key != *ed25519 {
@@ -86,14 +110,14 @@ pub(super) fn check_cross_cert(
 }
 
 /// The parts of a certificate of type 7.
-struct CrossCert<'a> {
+struct CrossParts<'a> {
     signed: &'a [u8],
     key: Ed25519Id,
     expiry_hours: u32,
     signature: &'a [u8],
 }
 
-impl<'a> CrossCert<'a> {
+impl<'a> CrossParts<'a> {
     fn parse(cert: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(cert);
         let signed = reader.clone().take(36)?;
@@ -101,18 +125,11 @@ impl<'a> CrossCert<'a> {
         let len: u8 = reader.read()?;
         let signature = reader.take(usize::from(len))?;
         reader.finish()?;
-        Ok(CrossCert {
+        Ok(CrossParts {
             signed,
             key,
             expiry_hours,
             signature,
         })
     }
-}
-
-fn cross_digest(signed: &[u8]) -> [u8; 32] {
-    Sha256::new_with_prefix(CROSS_PREFIX)
-        .chain_update(signed)
-        .finalize()
-        .into()
 }

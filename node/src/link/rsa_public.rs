@@ -18,6 +18,12 @@ const DER_LEN: usize = DER_BEFORE.len() + RSA_LEN + DER_AFTER.len();
 const DER_BEFORE: [u8; 7] = [0x30, 0x81, 0x89, 0x02, 0x81, 0x81, 0];
 /// … and of the integer 65537.
 const DER_AFTER: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
+/// What stands before such a key in a SubjectPublicKeyInfo (RFC 5280, RFC 8017): a sequence of the
+/// algorithm rsaEncryption and of a bit string that holds the key.
+const SPKI_BEFORE: [u8; 22] = [
+    0x30, 0x81, 0x9f, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01,
+    0x05, 0x00, 0x03, 0x81, 0x8d, 0x00,
+];
 /// What PKCS#1 v1.5 puts before a SHA-256 (RFC 8017, 9.2).
 const SHA256_INFO: [u8; 19] = [
     0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
@@ -55,6 +61,15 @@ impl RsaPublicKey {
         Ok(RsaPublicKey {
             modulus: digits(&modulus),
         })
+    }
+
+    /// Reads a SubjectPublicKeyInfo, DER; another kind of key is an error.
+    pub(super) fn from_spki(spki: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(spki);
+        if reader.read::<[u8; SPKI_BEFORE.len()]>()? != SPKI_BEFORE {
+            return Err(DecodeError::Invalid("an RSA key"));
+        }
+        Self::from_der(reader.rest())
     }
 
     /// The key as PKCS#1 DER.

@@ -34,21 +34,30 @@ impl Contents<'_> {
         &self,
         sign: impl FnOnce(&[u8; 32]) -> Result<Vec<u8>, IdentityError>,
     ) -> Result<Vec<u8>, IdentityError> {
-        let oid = |oid| element(tag::OBJECT_IDENTIFIER, &[oid]);
+        let unsigned = self.unsigned();
+        let signature = sign(&Sha256::digest(&unsigned).into())?;
+        Ok(signed(&unsigned, &signature))
+    }
+
+    /// What is to be signed.
+    pub(super) fn unsigned(&self) -> Vec<u8> {
         let null = element(tag::NULL, &[]);
-        let algorithm = |name| element(tag::SEQUENCE, &[&oid(name), &null]);
         let name = element(tag::UTF8_STRING, &[self.common_name.as_bytes()]);
-        let name = element(tag::SEQUENCE, &[&oid(COMMON_NAME), &name]);
+        let name = element(
+            tag::SEQUENCE,
+            &[&element(tag::OBJECT_IDENTIFIER, &[COMMON_NAME]), &name],
+        );
         let name = element(tag::SEQUENCE, &[&element(tag::SET, &[&name])]);
         let [first, rest @ ..] = self.serial;
         // A serial number is positive and has no needless zeros in front.
         let first = first & 0x7f | 0x40;
-        let signed = element(
+        let rsa = element(tag::OBJECT_IDENTIFIER, &[RSA_ENCRYPTION]);
+        element(
             tag::SEQUENCE,
             &[
                 &element(tag::VERSION, &[&element(tag::INTEGER, &[&[2]])]),
                 &element(tag::INTEGER, &[&[first], &rest]),
-                &algorithm(SHA256_WITH_RSA),
+                &sha256_with_rsa(),
                 &name,
                 &element(
                     tag::SEQUENCE,
@@ -57,16 +66,27 @@ impl Contents<'_> {
                 &name,
                 &element(
                     tag::SEQUENCE,
-                    &[&algorithm(RSA_ENCRYPTION), &bit_string(self.key)],
+                    &[
+                        &element(tag::SEQUENCE, &[&rsa, &null]),
+                        &bit_string(self.key),
+                    ],
                 ),
             ],
-        );
-        let signature = bit_string(&sign(&Sha256::digest(&signed).into())?);
-        Ok(element(
-            tag::SEQUENCE,
-            &[&signed, &algorithm(SHA256_WITH_RSA), &signature],
-        ))
+        )
     }
+}
+
+/// The certificate, of [`Contents::unsigned`] and the signature over it.
+pub(super) fn signed(unsigned: &[u8], signature: &[u8]) -> Vec<u8> {
+    element(
+        tag::SEQUENCE,
+        &[unsigned, &sha256_with_rsa(), &bit_string(signature)],
+    )
+}
+
+fn sha256_with_rsa() -> Vec<u8> {
+    let name = element(tag::OBJECT_IDENTIFIER, &[SHA256_WITH_RSA]);
+    element(tag::SEQUENCE, &[&name, &element(tag::NULL, &[])])
 }
 
 /// The parts of a certificate that matter here.

@@ -8,7 +8,7 @@ use rand_core::Rng;
 
 use crate::circuit::client::{FirstHop, Router};
 use crate::ids::{CircuitId, LinkId, OnionKey};
-use crate::link::Expected;
+use crate::link::{Expected, Unsigned};
 use crate::node::Node;
 use crate::node::bridge_line::BridgeLine;
 use crate::node::io::{BridgeState, Event, Target};
@@ -279,13 +279,19 @@ impl Node {
             provides: None,
             extensions: Vec::new(),
         };
-        match body.sign(identity.ed25519()) {
-            Ok(descriptor) => {
+        let signature = body.signed_bytes().ok().and_then(|bytes| {
+            let signature = identity
+                .sign(&Unsigned::ed25519(bytes), &mut self.rng)
+                .ok()?;
+            signature.try_into().ok()
+        });
+        match signature.map(|signature| body.signed_with(signature)) {
+            Some(descriptor) => {
                 let stream = self.allocate_stream(circuit);
                 let register = RelayMessage::DbFindPeer(DbFindPeer::Register(Box::new(descriptor)));
                 self.send_own(circuit, stream, &register);
             }
-            Err(_) => self.drop_own(circuit, DestroyReason::INTERNAL),
+            None => self.drop_own(circuit, DestroyReason::INTERNAL),
         }
     }
 

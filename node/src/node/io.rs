@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::circuit::client::Router;
 use crate::ids::{CircuitId, Ed25519Id, LinkId, ReadId, RsaId, SignatureId, StreamId, TorrentId};
+pub use crate::link::HostKey;
 use crate::link::{Binding, Identity};
 use crate::node::BridgeLine;
 use crate::ordb::{ContentAnswer, ContentWant, Failure};
@@ -331,15 +332,6 @@ pub enum Event {
         /// Why, and what was tried.
         failure: Failure,
     },
-}
-
-/// A key that a tab's host holds and does not let out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostKey {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rsa,
-    /// Ed25519.
-    Ed25519,
 }
 
 /// How it stands with a bridge.

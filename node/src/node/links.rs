@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 
@@ -10,8 +9,8 @@ use crate::circuit::client::body_of;
 use crate::crypto::relay::Body;
 use crate::ids::{CircuitId, LinkId};
 use crate::link::{
-    Binding, Established, Expected, Handshake, HandshakeConfig, HandshakeEvent, LinkError,
-    RouterIds, Side,
+    Binding, Established, Expected, HANDSHAKE_TIMEOUT, Handshake, HandshakeConfig, HandshakeEvent,
+    LinkError, RouterIds, Side,
 };
 use crate::node::Node;
 use crate::node::io::{Event, Output, Target};
@@ -19,9 +18,6 @@ use crate::node::queue::LinkQueue;
 use crate::node::timers::Wake;
 use crate::time::Instant;
 use crate::wire::{CellDecoder, CircId, Command, Destroy, DestroyReason};
-
-/// How long a transport and the handshake on it may take together.
-const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Whom a circuit on a link belongs to, and which side of it the link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +89,14 @@ impl Link {
         peer.peer.filter(|_| peer.peer_authenticated)
     }
 
-    /// The identity that the other side shows; on a WebSocket only ntor will prove it.
+    /// The identity that whoever dialled us holds the keys of, be it that nobody knows who else is
+    /// on the way ([`Established::peer_authenticated`]).
+    pub(crate) fn shown(&self) -> Option<RouterIds> {
+        self.claimed()
+            .filter(|_| self.side == Side::Responder || self.encrypts)
+    }
+
+    /// The identity that the other side shows. Of a bridge on a WebSocket only ntor will prove it.
     pub(crate) fn claimed(&self) -> Option<RouterIds> {
         self.peer.as_ref()?.peer
     }
@@ -132,7 +135,8 @@ impl Node {
         let id = LinkId(self.next_id());
         self.links
             .insert(id, Link::new(Side::Responder, Expected::default()));
-        self.timers.set(Wake::Handshake(id), now + LINK_TIMEOUT);
+        self.timers
+            .set(Wake::Handshake(id), now + HANDSHAKE_TIMEOUT);
         self.handle_connected(id, binding, peer);
         Some(id)
     }
@@ -147,7 +151,7 @@ impl Node {
         link.target = Some(target.clone());
         self.links.insert(id, link);
         self.timers
-            .set(Wake::Handshake(id), self.now + LINK_TIMEOUT);
+            .set(Wake::Handshake(id), self.now + HANDSHAKE_TIMEOUT);
         self.emit(Event::Dial { link: id, target });
         Some(id)
     }
@@ -189,7 +193,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
-        link.encrypts = matches!(binding, Binding::Tls { .. });
+        link.encrypts = binding != Binding::WebSocket;
         let config = HandshakeConfig {
             side: link.side,
             binding,

@@ -47,6 +47,10 @@ pub(crate) struct Routed {
     previous: (LinkId, CircId),
     next: Next,
     machine: RouterCircuit,
+    /// Whether its client is the peer at the other end of the previous link itself, and nobody
+    /// behind it: CREATE_FAST is never passed on (tor-spec), and no router extends a circuit over a
+    /// WebSocket.
+    pub(crate) is_peers: bool,
     /// Whether a cell went through since the last sweep.
     busy: bool,
 }
@@ -132,6 +136,7 @@ impl Node {
                 previous: (id, circ),
                 next: Next::None,
                 machine: RouterCircuit::new(&keys),
+                is_peers: command == Command::CREATE_FAST || !encrypts,
                 busy: true,
             },
         );
@@ -510,13 +515,15 @@ impl Node {
         }
     }
 
-    /// Takes a descriptor, only from a one-hop circuit of whom it names: the link proved both
-    /// identities, the descriptor's own signature only one.
+    /// Takes a descriptor, only from a one-hop circuit of whom it names: the link's handshake
+    /// proved both identities, the descriptor's own signature only one. On a WebSocket that is all
+    /// that the handshake proved, and all that is asked here.
     fn register(&mut self, key: u64, descriptor: &Descriptor, unix_now: u64) -> bool {
-        let Some((link, _)) = self.routed.get(&key).map(|routed| routed.previous) else {
+        let Some(routed) = self.routed.get(&key).filter(|routed| routed.is_peers) else {
             return false;
         };
-        let proved = self.links.get(&link).and_then(Link::identity);
+        let (link, _) = routed.previous;
+        let proved = self.links.get(&link).and_then(Link::shown);
         let most = self.config.limits.registered;
         match descriptor.verify(unix_now) {
             Ok(verified)

@@ -92,6 +92,8 @@ numbers! {
         RSA_SHA256_TLSSECRET = 1,
         /// By Ed25519 and RFC 5705.
         ED25519_SHA256_RFC5705 = 3,
+        /// By Ed25519 and both DTLS certificates. Ours, far above what Tor counts up to.
+        ED25519_SHA256_DTLS = 0xf001,
     }
 }
 

@@ -20,7 +20,7 @@ fn an_identity_is_saved_and_read_back() {
     for _ in 0..300 {
         Identity::from_secret_bytes(&numbers.spoil(&saved)).ok();
     }
-    let seed = ROUTERS[0].ed25519().as_bytes();
+    let seed = &saved[16..48];
     let shown = format!("{:?} {:?}", ROUTERS[0], certs(0, None));
     assert!(shown.contains("RsaId") && !shown.contains(&format!("{:?}", &seed[..4])));
 }
@@ -62,9 +62,7 @@ fn der_lengths() {
 /// Certificates of one router, spoiled: they are refused, whatever it was.
 #[test]
 fn spoiled_certificates_are_refused() {
-    let good = certs(1, Some(TLS_CERTIFICATE))
-        .cell(Side::Responder)
-        .clone();
+    let good = certs(1, Some(TLS_CERTIFICATE)).cell(Side::Responder, &TLS);
     let check = |cell: &Certs| super::super::certs::check(cell, Side::Responder, &TLS, NOW);
     assert_eq!(check(&good).unwrap().ids, ROUTERS[1].ids());
     assert_eq!(
@@ -99,12 +97,8 @@ fn spoiled_certificates_are_refused() {
 
 #[test]
 fn certificates_of_two_routers_do_not_mix() {
-    let one = certs(0, Some(TLS_CERTIFICATE))
-        .cell(Side::Responder)
-        .clone();
-    let good = certs(1, Some(TLS_CERTIFICATE))
-        .cell(Side::Responder)
-        .clone();
+    let one = certs(0, Some(TLS_CERTIFICATE)).cell(Side::Responder, &TLS);
+    let good = certs(1, Some(TLS_CERTIFICATE)).cell(Side::Responder, &TLS);
     for at in 0..good.certs.len() {
         let mut mixed = good.clone();
         mixed.certs[at] = one.certs[at].clone();

@@ -2,6 +2,7 @@ mod faults;
 mod identity;
 mod links;
 mod rsa_keys;
+mod webrtc;
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};

@@ -108,3 +108,27 @@ fn keys_of_another_kind_are_refused() {
     let long = long.to_public_key().to_pkcs1_der().unwrap();
     assert!(RsaPublicKey::from_der(long.as_bytes()).is_err());
 }
+
+/// A key as OpenSSL and WebCrypto export it.
+#[test]
+fn a_key_with_its_algorithm_before_it() {
+    let spki = crate::wire::tests::hex(
+        "30819f 300d 06092a864886f70d010101 0500 03818d00
+         308189 02818100 ec9b165e18085ee7a6583edf905c767c8b502e4a76662a556cf212bcaefdbd1104d8e2
+         53d39b0bec9392ea15488c70af933b1e65239d79eae3774f0e9a56bcb19de131a7546bcf3bc1204d21da109a
+         8a5bbbceb633ff4f4f5d5d817044857b10967d2d328094f6c4af0f8fb05f236bcbb307eaab6d458213da2674
+         a15ef36b67 0203010001",
+    );
+    let key = RsaPublicKey::from_spki(&spki).unwrap();
+    assert_eq!(key.to_der(), &spki[22..]);
+    for at in 0..spki.len() {
+        let mut other = spki.clone();
+        other[at] ^= 0x80;
+        // Within the modulus a changed bit makes another key.
+        let is_modulus = (30..157).contains(&at);
+        assert_eq!(RsaPublicKey::from_spki(&other).is_ok(), is_modulus, "{at}");
+        assert!(RsaPublicKey::from_spki(&spki[..at]).is_err());
+    }
+    let identity = Identity::hosted(&spki, ROUTERS[0].ids().ed25519.0, [0; 32]).unwrap();
+    assert_eq!(identity.ids().rsa, key.id());
+}

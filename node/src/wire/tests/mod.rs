@@ -7,7 +7,7 @@ mod messages;
 use super::{Decode, Encode, Reader, Writer};
 
 /// Bytes from hexadecimal, in groups as a reader likes them.
-fn hex(text: &str) -> Vec<u8> {
+pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text
         .chars()
         .filter_map(|digit| digit.to_digit(16))
