@@ -4,6 +4,7 @@
 //! itself would outlive it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -70,20 +71,29 @@ pub fn start_chromium(chromium: &Path, profile: &Path, arguments: &[&str]) -> Re
     Process::start("chromium", chromium, all)
 }
 
-/// A browser with one window.
+/// A browser, and one of its tabs that commands are for.
 pub struct Browser {
     session: Session,
     chromium: Process,
     _driver: Process,
-    _profile: TempDir,
+    profile: Arc<TempDir>,
 }
 
+/// A tab of a [`Browser`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tab(String);
+
 impl Browser {
-    /// Starts one.
+    /// Starts one with a profile that is new.
     pub async fn start(installed: &Installed) -> Result<Browser> {
         let profile = tempfile::Builder::new()
             .prefix("chive-browser-")
             .tempdir()?;
+        Browser::start_with(installed, Arc::new(profile)).await
+    }
+
+    /// Starts one with the profile that another left, so that it has what was stored there.
+    pub async fn start_with(installed: &Installed, profile: Arc<TempDir>) -> Result<Browser> {
         let arguments = [
             "--remote-debugging-port=0",
             "--window-size=1280,800",
@@ -119,8 +129,40 @@ impl Browser {
             session,
             chromium,
             _driver: driver,
-            _profile: profile,
+            profile,
         })
+    }
+
+    /// The folder of its profile, which lasts as long as somebody holds it.
+    pub fn profile(&self) -> Arc<TempDir> {
+        self.profile.clone()
+    }
+
+    /// The tab that commands are for.
+    pub async fn tab(&self) -> Result<Tab> {
+        let handle = self.session.get("window").await?;
+        Ok(Tab(handle.as_str().context("a tab's name")?.to_owned()))
+    }
+
+    /// Opens one more tab; commands are for it from now on.
+    pub async fn open_tab(&self) -> Result<Tab> {
+        let opened = self.session.post("window/new", json!({ "type": "tab" }));
+        let handle = opened.await?["handle"].take();
+        let tab = Tab(handle.as_str().context("a tab's name")?.to_owned());
+        self.switch_to(&tab).await?;
+        Ok(tab)
+    }
+
+    /// Commands are for this tab from now on.
+    pub async fn switch_to(&self, tab: &Tab) -> Result<()> {
+        let command = json!({ "handle": tab.0 });
+        self.session.post("window", command).await.map(drop)
+    }
+
+    /// Closes a tab as its user would. Another must be switched to before the next command.
+    pub async fn close_tab(&self, tab: &Tab) -> Result<()> {
+        self.switch_to(tab).await?;
+        self.session.delete("window").await.map(drop)
     }
 
     /// Has a script run in each page before the page's own.

@@ -31,6 +31,12 @@ impl Session {
         request(self.port, "POST", &path, Some(&body)).await
     }
 
+    /// Ends something, such as `window`; what is left of it.
+    pub(crate) async fn delete(&self, command: &str) -> Result<Value> {
+        let path = format!("/session/{}/{command}", self.id);
+        request(self.port, "DELETE", &path, None).await
+    }
+
     /// Asks for a value, such as `screenshot`.
     pub(crate) async fn get(&self, command: &str) -> Result<Value> {
         request(

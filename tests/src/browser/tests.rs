@@ -34,6 +34,17 @@ async fn a_page_runs_waits_and_is_photographed() -> Result<()> {
         "{why}"
     );
 
+    let first = browser.tab().await?;
+    let second = browser.open_tab().await?;
+    browser.go("data:text/html,<p>Second").await?;
+    let text =
+        "while (!document.body?.innerText) await new Promise((done) => setTimeout(done, 10));
+        return document.body.innerText;";
+    assert_eq!(browser.run("text", LIMIT, text, json!({})).await?, "Second");
+    browser.close_tab(&second).await?;
+    browser.switch_to(&first).await?;
+    assert_eq!(browser.run("text", LIMIT, text, json!({})).await?, "Hello");
+
     browser.resize(390, 844).await?;
     let width = browser
         .run("the width", LIMIT, "return innerWidth;", json!({}))
