@@ -8,15 +8,18 @@ use rand_core::Rng;
 
 use crate::circuit::client::{FirstHop, Router};
 use crate::ids::{CircuitId, LinkId, OnionKey};
-use crate::link::{Expected, Unsigned};
+use crate::link::{Expected, RouterIds, Unsigned};
 use crate::node::Node;
 use crate::node::bridge_line::BridgeLine;
 use crate::node::io::{BridgeState, Event, Target};
 use crate::node::links::Link;
+use crate::node::mesh::Way;
 use crate::node::origin::Purpose;
 use crate::node::timers::Wake;
 use crate::time::Instant;
-use crate::wire::{DbFindPeer, DbFoundPeer, DescriptorBody, DestroyReason, RelayMessage, Roles};
+use crate::wire::{
+    DbFindPeer, DbFoundPeer, Descriptor, DescriptorBody, DestroyReason, RelayMessage, Roles,
+};
 
 /// The first wait before a bridge is tried again; it doubles up to [`RETRY_MOST`].
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -179,7 +182,18 @@ impl Node {
     }
 
     /// The circuit to a bridge stands: for a WebSocket, only this proves the bridge.
-    pub(crate) fn bridge_circuit_open(&mut self, index: usize, _circuit: CircuitId) {
+    pub(crate) fn bridge_circuit_open(&mut self, index: usize, circuit: CircuitId) {
+        let proven = self.circuits.get(&circuit).and_then(|own| {
+            let bridge = own.path().first()?;
+            let ids = RouterIds {
+                rsa: bridge.rsa,
+                ed25519: bridge.ed25519,
+            };
+            Some((own.link(), ids))
+        });
+        if let Some((link, ids)) = proven {
+            self.neighbour_by(link, ids, Way::Own(circuit));
+        }
         if let Some(bridge) = self.bridges.get_mut(index) {
             bridge.retry = RETRY_FIRST;
             bridge.due = self.now;
@@ -264,9 +278,22 @@ impl Node {
     }
 
     fn register_with(&mut self, circuit: CircuitId) {
-        let Some(identity) = self.config.identity.clone() else {
+        if self.config.identity.is_none() {
             return;
-        };
+        }
+        match self.own_descriptor() {
+            Some(descriptor) => {
+                let stream = self.allocate_stream(circuit);
+                let register = RelayMessage::DbFindPeer(DbFindPeer::Register(Box::new(descriptor)));
+                self.send_own(circuit, stream, &register);
+            }
+            None => self.drop_own(circuit, DestroyReason::INTERNAL),
+        }
+    }
+
+    /// What this node says of itself, signed now; none if it is nobody.
+    pub(crate) fn own_descriptor(&mut self) -> Option<Descriptor> {
+        let identity = self.config.identity.clone()?;
         let body = DescriptorBody {
             rsa_id: identity.ids().rsa,
             ed25519: identity.ids().ed25519,
@@ -275,7 +302,7 @@ impl Node {
             expiry: self.unix_now() + DESCRIPTOR_LIFE.as_secs(),
             addresses: self.config.addresses.clone(),
             dtls: self.config.dtls_certificate_sha256,
-            introducers: Vec::new(),
+            introducers: self.own_introducers(),
             provides: None,
             extensions: Vec::new(),
         };
@@ -285,14 +312,7 @@ impl Node {
                 .ok()?;
             signature.try_into().ok()
         });
-        match signature.map(|signature| body.signed_with(signature)) {
-            Some(descriptor) => {
-                let stream = self.allocate_stream(circuit);
-                let register = RelayMessage::DbFindPeer(DbFindPeer::Register(Box::new(descriptor)));
-                self.send_own(circuit, stream, &register);
-            }
-            None => self.drop_own(circuit, DestroyReason::INTERNAL),
-        }
+        signature.map(|signature| body.signed_with(signature))
     }
 
     /// A bridge answered DB_FIND_PEER.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand_core::Rng;
 
 use crate::circuit::client::Router;
-use crate::ids::{Ed25519Id, LinkId};
+use crate::ids::{Ed25519Id, LinkId, RsaId};
 use crate::time::Instant;
 use crate::wire::{Descriptor, Roles, VerifiedDescriptor};
 
@@ -64,6 +64,14 @@ impl Directory {
                 suspect_until,
             },
         );
+    }
+
+    /// The router of this ID, if it says where it is.
+    pub(crate) fn dialable(&self, rsa: &RsaId) -> Option<Arc<Router>> {
+        let mut routers = self.routers.values().map(|known| &known.router);
+        routers
+            .find(|router| router.rsa == *rsa && !router.addresses.is_empty())
+            .cloned()
     }
 
     /// How many are known.

@@ -14,7 +14,7 @@ use crate::node::BridgeLine;
 use crate::ordb::{ContentAnswer, ContentWant, Failure};
 use crate::time::Instant;
 use crate::torrent::Metainfo;
-use crate::wire::{DestroyReason, EndReason, IceDescription, Roles, Signal};
+use crate::wire::{AskFailure, DestroyReason, EndReason, IceDescription, Roles, Signal};
 
 /// What a node is to be. Wall time enters here, once, as data.
 #[derive(Clone)]
@@ -102,6 +102,27 @@ impl Default for Limits {
             store_bytes: 256 << 20,
             metadata_bytes: 16 << 20,
             find_timeout: Duration::from_secs(90),
+        }
+    }
+}
+
+/// What a link runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkTransport {
+    /// Tor's.
+    Tls,
+    /// To a bridge, or at a bridge.
+    WebSocket,
+    /// To or from a tab.
+    WebRtc,
+}
+
+impl From<&Binding> for LinkTransport {
+    fn from(binding: &Binding) -> Self {
+        match binding {
+            Binding::Tls { .. } => LinkTransport::Tls,
+            Binding::WebSocket => LinkTransport::WebSocket,
+            Binding::WebRtc { .. } => LinkTransport::WebRtc,
         }
     }
 }
@@ -252,6 +273,13 @@ pub enum Event {
     },
     /// Find, fetch or forget content.
     Content(ContentWant),
+    /// What came of [`crate::node::Node::ping`].
+    Ping {
+        /// Whom it was for.
+        rsa: RsaId,
+        /// What the peer says that it does; or why it did not answer.
+        outcome: Result<Roles, AskFailure>,
+    },
     /// A bridge's state changed.
     Bridge {
         /// Its place in [`Config::bridges`].

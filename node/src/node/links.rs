@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
+use crate::circuit::client::Router;
 use crate::circuit::client::body_of;
 use crate::crypto::relay::Body;
 use crate::ids::{CircuitId, LinkId};
@@ -13,7 +14,8 @@ use crate::link::{
     LinkError, RouterIds, Side,
 };
 use crate::node::Node;
-use crate::node::io::{Event, Output, Target};
+use crate::node::directory::is_public;
+use crate::node::io::{Event, LinkTransport, Output, Target};
 use crate::node::queue::LinkQueue;
 use crate::node::timers::Wake;
 use crate::time::Instant;
@@ -46,6 +48,12 @@ pub(crate) struct Link {
     pub(crate) expected: Expected,
     /// Where it was dialled, if it was.
     target: Option<Target>,
+    /// What it runs over, once the transport stands.
+    pub(crate) transport: LinkTransport,
+    /// When it was begun, then when it opened.
+    pub(crate) since: Instant,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
     /// Who the other side has proved to be.
     pub(crate) peer: Option<Box<Established>>,
     /// Whether the link itself encrypts to that identity, so that CREATE_FAST is enough.
@@ -61,12 +69,16 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn new(side: Side, expected: Expected) -> Self {
+    fn new(side: Side, expected: Expected, since: Instant) -> Self {
         Link {
             side,
             state: LinkState::Dialling,
             expected,
             target: None,
+            transport: LinkTransport::Tls,
+            since,
+            bytes_sent: 0,
+            bytes_received: 0,
             peer: None,
             encrypts: false,
             circuits: BTreeMap::new(),
@@ -76,6 +88,13 @@ impl Link {
             inbox: BytesMut::new(),
             next_circ: 0,
         }
+    }
+
+    /// What goes out now.
+    pub(crate) fn take(&mut self) -> Option<Bytes> {
+        let bytes = self.queue.take()?;
+        self.bytes_sent += bytes.len() as u64;
+        Some(bytes)
     }
 
     /// Whether cells for circuits may be sent.
@@ -134,7 +153,7 @@ impl Node {
         }
         let id = LinkId(self.next_id());
         self.links
-            .insert(id, Link::new(Side::Responder, Expected::default()));
+            .insert(id, Link::new(Side::Responder, Expected::default(), now));
         self.timers
             .set(Wake::Handshake(id), now + HANDSHAKE_TIMEOUT);
         self.handle_connected(id, binding, peer);
@@ -147,7 +166,7 @@ impl Node {
             return None;
         }
         let id = LinkId(self.next_id());
-        let mut link = Link::new(Side::Initiator, expected);
+        let mut link = Link::new(Side::Initiator, expected, self.now);
         link.target = Some(target.clone());
         self.links.insert(id, link);
         self.timers
@@ -177,11 +196,58 @@ impl Node {
         self.links
             .iter()
             .find(|(_, link)| {
-                let there = matches!(&link.target, Some(Target::Tls { addresses: dialled })
-                    if addresses.iter().any(|address| dialled.contains(address)));
+                let there = matches!(
+                    &link.target,
+                    Some(Target::Tls { addresses: dialled }
+                        | Target::WebRtc { addresses: dialled, .. })
+                    if addresses.iter().any(|address| dialled.contains(address))
+                );
                 !link.is_open() && link.expected == *expected && there
             })
             .map(|(id, _)| *id)
+    }
+
+    /// The link to a router that has addresses: the one that stands, the one in the making, or a
+    /// new one. Nothing if there is none and it cannot be dialled from here.
+    pub(crate) fn reach_directly(&mut self, router: &Router) -> Option<LinkId> {
+        let expected = Expected {
+            rsa: Some(router.rsa),
+            ed25519: Some(router.ed25519),
+        };
+        self.reach(expected, &router.addresses, router.dtls)
+    }
+
+    /// The same for who is only known by what a client says.
+    pub(crate) fn reach(
+        &mut self,
+        expected: Expected,
+        addresses: &[SocketAddr],
+        dtls: Option<[u8; 32]>,
+    ) -> Option<LinkId> {
+        let allow_private = self.config.allow_private;
+        let addresses: Vec<SocketAddr> = addresses
+            .iter()
+            .copied()
+            .filter(|address| allow_private || is_public(address.ip()))
+            .collect();
+        if let Some(link) = self
+            .link_to(&expected)
+            .or_else(|| self.link_in_making(&expected, &addresses))
+        {
+            return Some(link);
+        }
+        if addresses.is_empty() {
+            return None;
+        }
+        let target = match dtls {
+            _ if self.config.transports.tls => Target::Tls { addresses },
+            Some(certificate_sha256) if self.config.transports.webrtc => Target::WebRtc {
+                addresses,
+                certificate_sha256,
+            },
+            _ => return None,
+        };
+        self.dial(target, expected)
     }
 
     pub(crate) fn handle_connected(&mut self, id: LinkId, binding: Binding, peer: Option<IpAddr>) {
@@ -193,6 +259,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
+        link.transport = LinkTransport::from(&binding);
         link.encrypts = binding != Binding::WebSocket;
         let config = HandshakeConfig {
             side: link.side,
@@ -311,11 +378,13 @@ impl Node {
                 link.decoder = established.decoder.clone();
                 link.peer = Some(established);
                 link.state = LinkState::Open;
+                link.since = now;
                 let waiting = std::mem::take(&mut link.awaited_by);
                 self.timers.clear(Wake::Handshake(id));
                 for routed in waiting {
                     self.extend_over(routed, id);
                 }
+                self.neighbour_link_open(id);
                 self.bridge_link_open(id);
                 self.own_link_open(id);
                 true
@@ -447,7 +516,7 @@ impl Node {
 
     /// Hands a link's ready cells to the host.
     pub(crate) fn flush(&mut self, id: LinkId) {
-        if let Some(bytes) = self.links.get_mut(&id).and_then(|link| link.queue.take()) {
+        if let Some(bytes) = self.links.get_mut(&id).and_then(Link::take) {
             self.outputs.push_back(Output::Transmit { link: id, bytes });
         }
         self.dirty.remove(&id);
@@ -474,6 +543,7 @@ impl Node {
         self.timers.clear(Wake::Handshake(id));
         self.queued_bytes = self.queued_bytes.saturating_sub(link.queue.waiting_bytes());
         self.registry.forget_link(id);
+        self.neighbour_gone(id);
         for routed in link.awaited_by {
             self.end_routed(routed, DestroyReason::CONNECTFAILED);
         }

@@ -10,6 +10,7 @@ mod content;
 mod directory;
 mod io;
 mod links;
+mod mesh;
 mod origin;
 mod paths;
 mod queue;
@@ -32,14 +33,17 @@ pub use bridge_line::{BridgeLine, BridgeLineError};
 pub use content::{MAX_TORRENTS, OpenError};
 pub use directory::is_public;
 pub use io::{
-    BridgeState, CircuitStatus, Config, Event, HostKey, Input, Limits, Output, Target, Transports,
+    BridgeState, CircuitStatus, Config, Event, HostKey, Input, Limits, LinkTransport, Output,
+    Target, Transports,
 };
+pub use mesh::NeighbourStatus;
 pub use origin::Misuse;
 
 use bridges::Bridge;
 use content::Torrent;
 use directory::{Directory, Registry};
 use links::Link;
+use mesh::Mesh;
 use origin::Own;
 use routing::Routed;
 use timers::{Timers, Wake};
@@ -104,6 +108,7 @@ pub struct Node {
     directory_dirty: bool,
     build_after: Instant,
     registry: Registry,
+    mesh: Mesh,
     torrents: BTreeMap<TorrentId, Torrent>,
     torrents_dirty: BTreeSet<TorrentId>,
     reads: BTreeMap<ReadId, TorrentId>,
@@ -136,6 +141,7 @@ impl Node {
             directory_dirty: true,
             build_after: now,
             registry: Registry::default(),
+            mesh: Mesh::default(),
             torrents: BTreeMap::new(),
             torrents_dirty: BTreeSet::new(),
             reads: BTreeMap::new(),
@@ -167,6 +173,9 @@ impl Node {
             } => self.handle_connected(link, binding, peer),
             Input::Received { link, bytes } => {
                 self.counters.bytes_received += bytes.len() as u64;
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.bytes_received += bytes.len() as u64;
+                }
                 self.handle_received(link, bytes);
             }
             Input::Buffered { link, bytes } => self.handle_buffered(link, bytes),
@@ -192,7 +201,7 @@ impl Node {
             return output;
         }
         while let Some(link) = self.dirty.pop_first() {
-            let ready = self.links.get_mut(&link).and_then(|link| link.queue.take());
+            let ready = self.links.get_mut(&link).and_then(Link::take);
             if let Some(bytes) = ready {
                 self.counters.bytes_sent += bytes.len() as u64;
                 return Output::Transmit { link, bytes };
@@ -260,6 +269,7 @@ impl Node {
                 self.timers.set(Wake::Certs, self.now + RENEW_CERTS);
             }
             Wake::Sweep => self.sweep(),
+            Wake::Asks => self.expire_asks(),
             Wake::Build(circuit) => self.own_late(circuit),
             Wake::Extend(routed) => self.routed_late(routed),
             Wake::Torrent(torrent) => {

@@ -16,6 +16,7 @@ use crate::link::Expected;
 use crate::node::Node;
 use crate::node::io::{CircuitStatus, Event, Target};
 use crate::node::links::{Link, Owner};
+use crate::node::mesh::Way;
 use crate::node::timers::Wake;
 use crate::ordb::SourceId;
 use crate::time::Instant;
@@ -37,6 +38,8 @@ pub(crate) enum Purpose {
     Bridge(usize),
     /// Ready for the next who needs one.
     Ahead,
+    /// One hop to the neighbour at the other end of a link, for questions.
+    Neighbour(LinkId),
     /// A torrent's.
     Torrent(TorrentId, SourceId),
     /// The host asked for it.
@@ -78,6 +81,11 @@ impl Own {
     /// A number for a new stream.
     pub(crate) fn allocate_stream(&mut self) -> StreamId {
         self.machine.allocate_stream()
+    }
+
+    /// The link that it begins on.
+    pub(crate) fn link(&self) -> LinkId {
+        self.link
     }
 
     /// The routers on its way, nearest first.
@@ -243,7 +251,7 @@ impl Node {
     pub fn circuits(&self) -> Vec<CircuitStatus> {
         self.circuits
             .iter()
-            .filter(|(_, own)| !matches!(own.purpose, Purpose::Bridge(_)))
+            .filter(|(_, own)| !matches!(own.purpose, Purpose::Bridge(_) | Purpose::Neighbour(_)))
             .map(|(id, own)| CircuitStatus {
                 circuit: *id,
                 path: own.path().to_vec(),
@@ -351,6 +359,7 @@ impl Node {
                     own.opened = Some(self.now);
                     match own.purpose {
                         Purpose::Bridge(bridge) => self.bridge_circuit_open(bridge, id),
+                        Purpose::Neighbour(link) => self.way_open(link),
                         Purpose::Host => self.emit(Event::CircuitOpen { circuit: id }),
                         Purpose::Ahead | Purpose::Torrent(..) => {
                             self.emit(Event::Circuits);
@@ -451,6 +460,17 @@ impl Node {
                 if let Purpose::Bridge(bridge) = own.purpose {
                     self.found_peer(bridge, found);
                 }
+            }
+            // Questions of the neighbour's own, and answers to ours.
+            (RelayMessage::PeerAsk(ask), Some(stream))
+                if matches!(own.purpose, Purpose::Bridge(_) | Purpose::Neighbour(_)) =>
+            {
+                self.handle_peer_ask(Way::Own(id), stream, ask);
+            }
+            (RelayMessage::PeerAnswer(answer), Some(_))
+                if matches!(own.purpose, Purpose::Bridge(_) | Purpose::Neighbour(_)) =>
+            {
+                self.handle_peer_answer(Way::Own(id), answer);
             }
             (
                 message @ (RelayMessage::DbData(_)
@@ -586,7 +606,11 @@ impl Node {
         }
         tracing::debug!(circuit = id.0, %why, "a circuit is over");
         match own.purpose {
-            Purpose::Bridge(bridge) => self.bridge_circuit_gone(bridge),
+            Purpose::Bridge(bridge) => {
+                self.way_gone(own.link, Way::Own(id));
+                self.bridge_circuit_gone(bridge);
+            }
+            Purpose::Neighbour(link) => self.way_gone(link, Way::Own(id)),
             Purpose::Torrent(torrent, source) => {
                 self.source_lost(torrent, source);
                 self.emit(Event::Circuits);

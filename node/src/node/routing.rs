@@ -9,9 +9,8 @@ use crate::crypto::relay::{BODY_LEN, Body, Tag};
 use crate::ids::{LinkId, StreamId};
 use crate::link::{Expected, Side};
 use crate::node::Node;
-use crate::node::directory::is_public;
-use crate::node::io::Target;
 use crate::node::links::{Link, Owner};
+use crate::node::mesh::Way;
 use crate::node::timers::Wake;
 use crate::ordb::StreamKey;
 use crate::wire::{
@@ -56,6 +55,11 @@ pub(crate) struct Routed {
 }
 
 impl Routed {
+    /// The link on its client's side.
+    pub(crate) fn previous_link(&self) -> LinkId {
+        self.previous.0
+    }
+
     /// A circuit through which nothing went since the last call gives back what only speed needs.
     pub(crate) fn sweep(&mut self) {
         if !std::mem::replace(&mut self.busy, false) {
@@ -275,6 +279,12 @@ impl Node {
                 self.server_dirty = true;
             }
             (RelayMessage::DbFindPeer(find), Some(stream)) => self.find_peer(key, stream, find),
+            (RelayMessage::PeerAsk(ask), Some(stream)) => {
+                self.handle_peer_ask(Way::Back(key), stream, ask);
+            }
+            (RelayMessage::PeerAnswer(answer), Some(_)) => {
+                self.handle_peer_answer(Way::Back(key), answer);
+            }
             // Padding, answers to what this router never asks, and what it does not know are
             // dropped, as Tor drops them.
             _ => {}
@@ -292,15 +302,15 @@ impl Node {
         }
         let mut expected = Expected::default();
         let mut addresses: Vec<SocketAddr> = Vec::new();
+        let mut dtls = None;
         for specifier in &extend.specifiers {
             match specifier {
                 LinkSpecifier::RsaId(rsa) => expected.rsa = Some(*rsa),
                 LinkSpecifier::Ed25519Id(ed25519) => expected.ed25519 = Some(*ed25519),
+                LinkSpecifier::Dtls(sha256) => dtls = Some(*sha256),
                 other => addresses.extend(other.socket_addr()),
             }
         }
-        let allow_private = self.config.allow_private;
-        addresses.retain(|address| allow_private || is_public(address.ip()));
         let create = Create2 {
             handshake_type: extend.handshake_type,
             data: extend.data,
@@ -323,12 +333,7 @@ impl Node {
             return self.end_routed(key, DestroyReason::PROTOCOL);
         }
         let open = self.link_to(&expected);
-        let link = open
-            .or_else(|| self.link_in_making(&expected, &addresses))
-            .or_else(|| {
-                let dialable = !addresses.is_empty();
-                dialable.then(|| self.dial(Target::Tls { addresses }, expected))?
-            });
+        let link = open.or_else(|| self.reach(expected, &addresses, dtls));
         let Some(link) = link else {
             return self.end_routed(key, DestroyReason::CONNECTFAILED);
         };
@@ -431,6 +436,7 @@ impl Node {
             let (link, circ) = routed.previous;
             self.forget_circuit(link, circ);
             self.send_destroy(link, circ, reason);
+            self.way_gone(link, Way::Back(key));
             self.server.handle_circuit_gone(self.now, key);
             self.server_dirty = true;
         }
@@ -531,6 +537,16 @@ impl Node {
                     (ids.rsa, ids.ed25519) == (verified.rsa_id, verified.ed25519)
                 }) =>
             {
+                // A tab that came by WebSocket is a neighbour by this alone, and this is the
+                // circuit to ask it over; any other already is one by its link.
+                let unproven = self
+                    .links
+                    .get(&link)
+                    .is_some_and(|link| link.identity().is_none());
+                if unproven && let Some(ids) = proved {
+                    self.neighbour_by(link, ids, Way::Back(key));
+                }
+                self.note_neighbour(&verified);
                 self.registry.register(verified, link, most)
             }
             _ => false,

@@ -24,6 +24,8 @@ pub(crate) enum Wake {
     Extend(u64),
     /// A torrent's requester wants to look at the clock.
     Torrent(TorrentId),
+    /// A question to a peer is late.
+    Asks,
     /// The content server wants to look at the clock.
     Server,
 }
