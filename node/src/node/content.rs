@@ -8,6 +8,7 @@ use crate::ids::{CircuitId, Ed25519Id, ReadId, RsaId, StreamId, TorrentId};
 use crate::node::Node;
 use crate::node::io::Event;
 use crate::node::origin::{Misuse, Purpose};
+use crate::node::stored;
 use crate::node::timers::Wake;
 use crate::ordb::{
     Config, Demand, Failure, Progress, Read, ReadError, Requester, RequesterEvent, SourceFailure,
@@ -17,8 +18,11 @@ use crate::time::Instant;
 use crate::torrent::{Magnet, Metainfo, TorrentFile};
 use crate::wire::{DbQuery, DestroyReason, RelayMessage};
 
-/// Torrents that a host may have open; each holds circuits and memory.
-pub const MAX_TORRENTS: usize = 16;
+/// Torrents that a host may have open; each holds circuits while it fetches, and memory.
+pub const MAX_TORRENTS: usize = 64;
+
+/// Bytes of a torrent that are held in memory where the host keeps the rest.
+const MAX_HOSTED_MEMORY: u64 = 48 << 20;
 
 /// Why a torrent was not opened. The host's fault, or its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +37,7 @@ pub enum OpenError {
 
 /// One torrent.
 pub(crate) struct Torrent {
-    requester: Requester,
+    pub(super) requester: Requester,
     sources: BTreeMap<SourceId, Source>,
     /// ORDBs that are not asked again: they sent wrong bytes, or do not have it.
     avoid: BTreeSet<Ed25519Id>,
@@ -67,7 +71,7 @@ impl Torrent {
 
     /// Whether more sources could help.
     pub(crate) fn wants_sources(&self) -> bool {
-        !self.over
+        !self.over && !self.requester.is_paused() && !self.requester.is_complete()
     }
 }
 
@@ -95,22 +99,28 @@ impl Node {
         self.add_torrent(requester)
     }
 
-    fn requester_config(&self) -> Config {
+    pub(super) fn requester_config(&self) -> Config {
         let limits = &self.config.limits;
         Config {
             max_metadata_bytes: u32::try_from(limits.metadata_bytes).unwrap_or(u32::MAX),
-            max_store_bytes: limits.store_bytes as u64,
+            max_store_bytes: match self.host_store {
+                true => (limits.store_bytes as u64).min(MAX_HOSTED_MEMORY),
+                false => limits.store_bytes as u64,
+            },
             max_unverified_bytes: (limits.store_bytes as u64 / 4).max(16 << 20),
             open_timeout: limits.find_timeout,
             ..Config::default()
         }
     }
 
-    fn add_torrent(&mut self, requester: Requester) -> Result<TorrentId, OpenError> {
+    pub(super) fn add_torrent(&mut self, mut requester: Requester) -> Result<TorrentId, OpenError> {
         if self.torrents.len() >= MAX_TORRENTS {
             return Err(OpenError::TooMany);
         }
         let id = TorrentId(self.next_id());
+        if self.host_store {
+            requester.set_hosted();
+        }
         let metainfo = requester.metainfo().cloned();
         self.torrents.insert(
             id,
@@ -314,6 +324,10 @@ impl Node {
             };
             if let Some(event) = torrent.requester.poll_event() {
                 self.handle_requester_event(id, event);
+                continue;
+            }
+            if let Some(want) = torrent.requester.poll_store() {
+                self.emit(Event::Store(stored::wanted(id, want)));
                 continue;
             }
             let Some((id, message)) = torrent.requester.poll_transmit() else {

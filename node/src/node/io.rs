@@ -12,6 +12,7 @@ pub use crate::link::HostKey;
 use crate::link::{Binding, Identity};
 use crate::node::BridgeLine;
 use crate::ordb::{ContentAnswer, ContentWant, Failure};
+use crate::store::{StoreAnswer, StoreWant};
 use crate::time::Instant;
 use crate::torrent::Metainfo;
 use crate::wire::{AskFailure, DestroyReason, EndReason, IceDescription, Roles, Signal};
@@ -184,6 +185,8 @@ pub enum Input {
     },
     /// The host answers [`Event::Content`].
     Content(ContentAnswer),
+    /// The host answers [`Event::Store`], or lets chunks go.
+    Store(StoreAnswer),
     /// The moment that [`Output::Timeout`] named has come.
     Timeout,
 }
@@ -280,6 +283,9 @@ pub enum Event {
         /// What the peer says that it does; or why it did not answer.
         outcome: Result<Roles, AskFailure>,
     },
+    /// Keep a chunk or give it back; only where [`crate::node::Node::set_host_store`] said that
+    /// the host can.
+    Store(StoreWant),
     /// A bridge's state changed.
     Bridge {
         /// Its place in [`Config::bridges`].

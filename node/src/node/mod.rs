@@ -15,6 +15,7 @@ mod origin;
 mod paths;
 mod queue;
 mod routing;
+mod stored;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,6 +39,7 @@ pub use io::{
 };
 pub use mesh::NeighbourStatus;
 pub use origin::Misuse;
+pub use stored::TorrentFlags;
 
 use bridges::Bridge;
 use content::Torrent;
@@ -112,6 +114,8 @@ pub struct Node {
     torrents: BTreeMap<TorrentId, Torrent>,
     torrents_dirty: BTreeSet<TorrentId>,
     reads: BTreeMap<ReadId, TorrentId>,
+    /// Whether the host keeps chunks.
+    host_store: bool,
     server: Server,
     server_dirty: bool,
     counters: Counters,
@@ -145,6 +149,7 @@ impl Node {
             torrents: BTreeMap::new(),
             torrents_dirty: BTreeSet::new(),
             reads: BTreeMap::new(),
+            host_store: false,
             server: Server::new(ServerConfig {
                 max_metadata_bytes: config.limits.metadata_bytes,
                 ..ServerConfig::default()
@@ -187,6 +192,7 @@ impl Node {
                 self.server.handle_answer(now, answer);
                 self.server_dirty = true;
             }
+            Input::Store(answer) => self.handle_store_answer(answer),
             Input::Timeout => {}
         }
         self.settle();

@@ -84,6 +84,20 @@ impl Layout {
         u32::try_from(self.length.div_ceil(CHUNK_LEN.into())).unwrap_or(u32::MAX)
     }
 
+    /// How many chunks have content: all that are ever asked for, stored or sent.
+    pub fn content_chunk_count(&self) -> u64 {
+        let mut count = 0u64;
+        let mut counted_to = 0u64;
+        for extent in &self.extents {
+            let chunk = u64::from(CHUNK_LEN);
+            let first = (extent.start / chunk).max(counted_to);
+            let end = extent.end.div_ceil(chunk);
+            count = count.saturating_add(end.saturating_sub(first));
+            counted_to = counted_to.max(end);
+        }
+        count
+    }
+
     /// How many pieces the space has.
     pub fn piece_count(&self) -> u32 {
         u32::try_from(self.length.div_ceil(self.piece_length.into())).unwrap_or(u32::MAX)

@@ -9,6 +9,7 @@
 //! Specifications: BEP 3 (v1), BEP 9 (magnet links), BEP 47 (padding files), BEP 52 (v2).
 
 mod bencode;
+mod create;
 mod display_name;
 mod error;
 mod infohash;
@@ -22,6 +23,10 @@ mod verify;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use create::{
+    CreateError, Created, Creator, NewFile, PieceHash, PieceHasher, PieceLength, PieceShape,
+    hash_piece,
+};
 pub use error::{HashesError, MagnetError, MetainfoError};
 pub use infohash::{Infohash, InfohashV1, InfohashV2};
 pub use layout::Layout;

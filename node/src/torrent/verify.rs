@@ -410,7 +410,7 @@ fn file_pieces(length: u64, piece_length: u32) -> u64 {
 }
 
 /// The height of the lowest tree with that many leaves.
-fn height_of(leaves: u64) -> u32 {
+pub(super) fn height_of(leaves: u64) -> u32 {
     leaves
         .checked_next_power_of_two()
         .map_or(u64::BITS, u64::trailing_zeros)

@@ -15,6 +15,7 @@ mod rescue;
 mod schedule;
 mod source;
 mod status;
+mod stored;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,7 +31,7 @@ use self::reads::Reads;
 use self::source::{Arrival, Ask, Source, SourceState};
 use super::{MAX_SOURCES, block_ranges};
 use crate::ids::{Ed25519Id, ReadId};
-use crate::store::MemoryStore;
+use crate::store::{ChunkStore, ChunkWant};
 use crate::time::Instant;
 use crate::torrent::{CHUNK_LEN, Magnet, Metainfo, Verifier};
 use crate::wire::{BlockRange, DbConnected, DbData, DbEnd, DbEndReason, DbQuery, RelayMessage};
@@ -89,12 +90,14 @@ pub struct Requester {
     assemblies: BTreeMap<Unit, Assembly>,
     /// Bytes that the assemblies of pieces may come to hold.
     reserved: u64,
-    store: MemoryStore,
+    store: ChunkStore,
     reads: Reads,
     events: VecDeque<RequesterEvent>,
     /// Asks and ends: bounded by what may be awaited of the sources, cancelled or not.
     transmits: VecDeque<(SourceId, RelayMessage<'static>)>,
     pump_due: bool,
+    /// The user wants nothing asked now.
+    paused: bool,
     next_tick: Instant,
     failure: Option<Failure>,
     received: Meter,
@@ -116,11 +119,12 @@ impl Requester {
             content: None,
             assemblies: BTreeMap::new(),
             reserved: 0,
-            store: MemoryStore::new(config.max_store_bytes),
+            store: ChunkStore::new(config.max_store_bytes),
             reads: Reads::default(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             pump_due: false,
+            paused: false,
             next_tick: Instant::FAR_FUTURE,
             failure: None,
             received: Meter::new(now),
@@ -268,8 +272,9 @@ impl Requester {
                 let end = within.saturating_add(most).min(bytes.len());
                 bytes.slice(within.min(end)..end)
             }
-            None if self.failure.is_some() => return Read::Failed,
+            None if !self.store.contains(chunk) && self.failure.is_some() => return Read::Failed,
             None => {
+                self.store.load(chunk);
                 if !std::mem::replace(&mut read.waiting, true) {
                     // What it waits for comes first, and the sources are compared soon.
                     self.reads.invalidate();
@@ -457,7 +462,9 @@ impl Requester {
             .sources
             .iter()
             .any(|(other, source)| *other != id && source.is_askable(now));
-        let is_needed = self.content.is_none() || self.reads.iter().next().is_some();
+        let is_needed = self.content.is_none()
+            || self.reads.iter().next().is_some()
+            || (self.reads.wants_whole() && !self.is_complete());
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::super::{MAX_READS, ReadError};
 use super::{Class, Demand};
 use crate::ids::ReadId;
-use crate::store::MemoryStore;
+use crate::store::ChunkStore;
 use crate::time::Instant;
 use crate::torrent::{CHUNK_LEN, Metainfo};
 
@@ -59,6 +59,8 @@ pub(super) struct Reads {
     reads: BTreeMap<ReadId, Reader>,
     /// A closed read's rest.
     ghost: Option<(Reader, Instant)>,
+    /// All of it is wanted, whoever reads.
+    whole: bool,
     zones: Vec<Zone>,
     zones_stale: bool,
 }
@@ -128,6 +130,17 @@ impl Reads {
             .map(Reader::chunk)
     }
 
+    /// Whether all of it is wanted, whoever reads.
+    pub(super) fn set_whole(&mut self, whole: bool) {
+        self.whole = whole;
+        self.zones_stale = true;
+    }
+
+    /// Whether all of it is wanted, whoever reads.
+    pub(super) fn wants_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Something is missing again, or a reader moved: look from the front.
     pub(super) fn invalidate(&mut self) {
         self.zones_stale = true;
@@ -148,9 +161,9 @@ impl Reads {
     }
 
     /// The readers that wait for a chunk which is there now; they are told once.
-    pub(super) fn take_readable(&mut self, store: &MemoryStore, mut tell: impl FnMut(ReadId)) {
+    pub(super) fn take_readable(&mut self, store: &ChunkStore, mut tell: impl FnMut(ReadId)) {
         for (id, read) in &mut self.reads {
-            if read.waiting && (read.is_done() || store.contains(read.chunk())) {
+            if read.waiting && (read.is_done() || store.read(read.chunk()).is_some()) {
                 read.waiting = false;
                 tell(*id);
             }
@@ -214,6 +227,9 @@ impl Reads {
             if !is_ghost {
                 add(Class::Beyond, ahead.min(wanted_end)..read.file_end);
             }
+        }
+        if self.whole {
+            add(Class::Beyond, 0..metainfo.space_length());
         }
         self.zones.sort_by_key(|zone| zone.class);
         &mut self.zones

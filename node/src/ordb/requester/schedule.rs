@@ -29,7 +29,7 @@ impl Requester {
         if !std::mem::take(&mut self.pump_due) {
             return;
         }
-        if self.failure.as_ref().is_some_and(super::Failure::is_final) {
+        if self.paused || self.failure.as_ref().is_some_and(super::Failure::is_final) {
             return;
         }
         self.begin_sections();
@@ -421,7 +421,13 @@ impl Requester {
     /// Whether the store has room for what lies beyond all read-aheads: what is behind the readers
     /// may go, but not all of it.
     fn has_room_beyond(&self) -> bool {
-        let ahead = self.store.bytes().saturating_sub(self.store.bytes_behind());
+        if let Some(has_room) = self.store.has_room() {
+            return has_room;
+        }
+        let ahead = self
+            .store
+            .memory_bytes()
+            .saturating_sub(self.store.bytes_behind());
         let piece = self
             .content
             .as_ref()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::source::{Source, SourceState};
 use super::{Failure, Progress, Requester, SourceStats};
-use crate::store::MemoryStore;
+use crate::store::ChunkStore;
 use crate::torrent::{CHUNK_LEN, Magnet, Metainfo};
 
 impl Requester {
@@ -25,7 +25,7 @@ impl Requester {
     }
 
     /// The verified chunks.
-    pub fn store(&self) -> &MemoryStore {
+    pub fn store(&self) -> &ChunkStore {
         &self.store
     }
 

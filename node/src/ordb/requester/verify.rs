@@ -121,6 +121,7 @@ impl Requester {
             .min(self.config.max_store_bytes / 2);
         let layers_length = verifier.piece_layers_length();
         let needs_layers = metainfo.v1().is_none() && verifier.lacks_piece_layers();
+        self.store.set_metainfo(Arc::clone(&metainfo));
         self.content = Some(Content { metainfo, verifier });
         if u64::from(piece_length) > limit {
             self.fail(Failure::PieceTooLarge {
@@ -244,7 +245,7 @@ impl Requester {
         }
     }
 
-    fn tell_readers(&mut self) {
+    pub(super) fn tell_readers(&mut self) {
         let events = &mut self.events;
         self.reads.take_readable(&self.store, |id| {
             events.push_back(RequesterEvent::Readable(id))

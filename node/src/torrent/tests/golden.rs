@@ -40,7 +40,7 @@ struct SaidFile {
     root: Option<String>,
 }
 
-fn testdata() -> PathBuf {
+pub(crate) fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/torrent/testdata")
 }
 
@@ -77,7 +77,7 @@ fn fresh_torrents_read_as_libtorrent_reads_them() {
     }
 }
 
-fn python_with_libtorrent() -> Option<&'static str> {
+pub(crate) fn python_with_libtorrent() -> Option<&'static str> {
     let can = |python: &&&str| {
         let tried = Command::new(python)
             .args(["-c", "import libtorrent"])

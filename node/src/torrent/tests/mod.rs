@@ -2,7 +2,7 @@
 
 pub(crate) mod build;
 mod content;
-mod golden;
+pub(crate) mod golden;
 mod hostile;
 mod magnet;
 mod metainfo;

@@ -1,0 +1,124 @@
+//! Torrents and the host's store: what is handed down and what comes back.
+
+use std::ops::Range;
+
+use crate::ids::TorrentId;
+use crate::node::{Node, OpenError};
+use crate::ordb::Requester;
+use crate::store::{ChunkWant, StoreAnswer, StoreWant};
+use crate::time::Instant;
+use crate::torrent::TorrentFile;
+
+impl Node {
+    /// Says that the host keeps chunks: torrents that are opened from now on hand it what they
+    /// verify ([`crate::node::Event::Store`]), and hold in memory only what is in use.
+    pub fn set_host_store(&mut self) {
+        self.host_store = true;
+    }
+
+    /// Opens a torrent of which the host has these chunks: from an earlier session, or because it
+    /// has the files. What is missing is fetched for readers, and all of it where
+    /// [`Self::set_wanted`] says so.
+    pub fn restore_torrent(
+        &mut self,
+        now: Instant,
+        file: TorrentFile,
+        have: impl IntoIterator<Item = Range<u32>>,
+    ) -> Result<TorrentId, OpenError> {
+        self.now = now;
+        let config = self.requester_config();
+        let mut requester =
+            Requester::with_metainfo(now, file.magnet, file.metainfo, file.piece_layers, config);
+        requester.restore(now, have);
+        self.add_torrent(requester)
+    }
+
+    /// Whether all of a torrent is wanted, whoever reads.
+    pub fn set_wanted(&mut self, now: Instant, id: TorrentId, wanted: bool) {
+        self.with_requester(now, id, |requester| requester.set_wanted(now, wanted));
+    }
+
+    /// Stops asking for a torrent, or goes on. What is here is read and served all the same.
+    pub fn set_paused(&mut self, now: Instant, id: TorrentId, paused: bool) {
+        self.with_requester(now, id, |requester| requester.set_paused(now, paused));
+        self.directory_dirty = true;
+        self.settle();
+    }
+
+    /// The host has these chunks of an open torrent as well.
+    pub fn add_stored(
+        &mut self,
+        now: Instant,
+        id: TorrentId,
+        have: impl IntoIterator<Item = Range<u32>>,
+    ) {
+        self.with_requester(now, id, |requester| requester.restore(now, have));
+    }
+
+    /// Whether a torrent is whole, and whether it is paused or wanted whole.
+    pub fn torrent_flags(&self, id: TorrentId) -> Option<TorrentFlags> {
+        let requester = &self.torrents.get(&id)?.requester;
+        Some(TorrentFlags {
+            complete: requester.is_complete(),
+            paused: requester.is_paused(),
+            wanted: requester.is_wanted(),
+        })
+    }
+
+    pub(super) fn handle_store_answer(&mut self, answer: StoreAnswer) {
+        let now = self.now;
+        match answer {
+            StoreAnswer::Written {
+                torrent,
+                chunk,
+                kept,
+            } => self.with_requester(now, torrent, |it| it.handle_written(now, chunk, kept)),
+            StoreAnswer::Read {
+                torrent,
+                chunk,
+                bytes,
+            } => self.with_requester(now, torrent, |it| it.handle_loaded(now, chunk, bytes)),
+            StoreAnswer::Gone { torrent, chunks } => {
+                self.with_requester(now, torrent, |it| it.handle_gone(now, chunks));
+                self.emit_progress(torrent);
+            }
+            StoreAnswer::Room => {
+                let all: Vec<TorrentId> = self.torrents.keys().copied().collect();
+                for torrent in all {
+                    self.with_requester(now, torrent, |it| it.handle_room(now));
+                }
+            }
+        }
+    }
+
+    fn with_requester(&mut self, now: Instant, id: TorrentId, call: impl FnOnce(&mut Requester)) {
+        self.now = now;
+        if let Some(torrent) = self.torrents.get_mut(&id) {
+            call(&mut torrent.requester);
+            self.torrents_dirty.insert(id);
+            self.settle();
+        }
+    }
+}
+
+/// What a user may have done with a torrent, and what came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TorrentFlags {
+    /// All of it is here.
+    pub complete: bool,
+    /// Nothing is asked for it.
+    pub paused: bool,
+    /// All of it is to be fetched.
+    pub wanted: bool,
+}
+
+pub(super) fn wanted(torrent: TorrentId, want: ChunkWant) -> StoreWant {
+    match want {
+        ChunkWant::Write(chunk, bytes) => StoreWant::Write {
+            torrent,
+            chunk,
+            bytes,
+        },
+        ChunkWant::Read(chunk) => StoreWant::Read { torrent, chunk },
+    }
+}

@@ -1,0 +1,407 @@
+//! Verified chunks of one torrent: in memory what is in use, with the host all that fits there.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{MemoryStore, RangeSet};
+use crate::torrent::Metainfo;
+
+/// Chunks handed to the host and not known to be written: 4 MiB. A slow disk fills it; then no
+/// more is asked of the network than readers need, and what comes stays in memory alone.
+pub const MAX_WRITES: usize = 256;
+/// Chunks asked back of the host and not answered. Readers and those who are served fill it; what
+/// is asked above it is asked again when it is polled again.
+pub const MAX_LOADS: usize = 256;
+/// Chunks that are asked back at once where one is missed: who reads one reads on.
+const LOAD_AHEAD: u32 = 16;
+
+/// What is wanted of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChunkWant {
+    /// Keep it.
+    Write(u32, Bytes),
+    /// Give it back.
+    Read(u32),
+}
+
+/// See the module. What is put in is verified; so is what the host gives back, for it is what was
+/// put in or nothing.
+#[derive(Debug)]
+pub struct ChunkStore {
+    memory: MemoryStore,
+    metainfo: Option<Arc<Metainfo>>,
+    /// Whether there is a host that keeps chunks.
+    hosted: bool,
+    /// The host said that it has no room.
+    full: bool,
+    /// What the host has.
+    kept: RangeSet,
+    /// Handed to the host; held until it answers, whatever memory lets go.
+    writing: BTreeMap<u32, Bytes>,
+    loading: BTreeSet<u32>,
+    /// All of the above but what is only being loaded.
+    present: RangeSet,
+    /// The bytes of what is present.
+    bytes: u64,
+    /// Bounded by [`MAX_WRITES`] and [`MAX_LOADS`].
+    wants: VecDeque<ChunkWant>,
+}
+
+impl ChunkStore {
+    /// An empty store that holds at most `cap` bytes in memory.
+    pub fn new(cap: u64) -> Self {
+        Self {
+            memory: MemoryStore::new(cap),
+            metainfo: None,
+            hosted: false,
+            full: false,
+            kept: RangeSet::new(),
+            writing: BTreeMap::new(),
+            loading: BTreeSet::new(),
+            present: RangeSet::new(),
+            bytes: 0,
+            wants: VecDeque::new(),
+        }
+    }
+
+    /// What the chunks are of; known before the first of them.
+    pub fn set_metainfo(&mut self, metainfo: Arc<Metainfo>) {
+        self.metainfo = Some(metainfo);
+    }
+
+    /// From now on there is a host that keeps chunks.
+    pub fn set_hosted(&mut self) {
+        self.hosted = true;
+    }
+
+    /// The host has these, from before.
+    pub fn restore(&mut self, chunks: impl IntoIterator<Item = Range<u32>>) {
+        let Some(metainfo) = self.metainfo.clone() else {
+            return;
+        };
+        for range in chunks {
+            for chunk in range.start..range.end.min(metainfo.chunk_count()) {
+                if !metainfo.is_padding_chunk(chunk) {
+                    self.kept.insert(one(chunk));
+                    self.update(chunk);
+                }
+            }
+        }
+    }
+
+    /// Bytes of all chunks, in memory or with the host.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    /// The most bytes in memory.
+    pub fn cap(&self) -> u64 {
+        self.memory.cap()
+    }
+
+    /// The chunks, in memory or with the host.
+    pub fn present(&self) -> &RangeSet {
+        &self.present
+    }
+
+    /// Whether this chunk is in memory or with the host.
+    pub fn contains(&self, chunk: u32) -> bool {
+        self.present.contains(chunk)
+    }
+
+    /// A chunk's bytes, if they are in memory; cheap to clone. What is not may be with the host:
+    /// [`Self::load`].
+    pub fn read(&self, chunk: u32) -> Option<&Bytes> {
+        self.memory.read(chunk).or_else(|| self.writing.get(&chunk))
+    }
+
+    /// Asks the host for a chunk that is not in memory, and for some after it. Whether it will
+    /// come.
+    pub fn load(&mut self, chunk: u32) -> bool {
+        if !self.kept.contains(chunk) {
+            return false;
+        }
+        let end = self.kept.next_missing(chunk);
+        for chunk in chunk..end.min(chunk.saturating_add(LOAD_AHEAD)) {
+            if self.loading.len() >= MAX_LOADS {
+                break;
+            }
+            if self.read(chunk).is_none() && self.loading.insert(chunk) {
+                self.wants.push_back(ChunkWant::Read(chunk));
+            }
+        }
+        true
+    }
+
+    /// Says at which chunks readers stand, in any order; eviction is measured from them.
+    pub fn set_readers(&mut self, readers: impl IntoIterator<Item = u32>) {
+        self.memory.set_readers(readers);
+    }
+
+    /// Changes how much is held in memory. Returns whether anything is missing that was there.
+    pub fn set_cap(&mut self, cap: u64) -> bool {
+        self.memory.set_cap(cap);
+        self.settle()
+    }
+
+    /// Puts a verified chunk in. Returns whether anything is missing that was there: perhaps the
+    /// chunk itself.
+    pub fn insert(&mut self, chunk: u32, bytes: Bytes) -> bool {
+        if self.hosted
+            && !self.full
+            && self.writing.len() < MAX_WRITES
+            && !self.kept.contains(chunk)
+            && self.writing.insert(chunk, bytes.clone()).is_none()
+        {
+            self.wants.push_back(ChunkWant::Write(chunk, bytes.clone()));
+        }
+        self.memory.insert(chunk, bytes);
+        self.update(chunk);
+        self.settle()
+    }
+
+    /// Bytes in memory behind every reader: what eviction would take before anybody misses it.
+    pub fn bytes_behind(&self) -> u64 {
+        self.memory.bytes_behind()
+    }
+
+    /// Whether the host takes more, so that what comes need not stay in memory; nothing where
+    /// there is no such host.
+    pub fn has_room(&self) -> Option<bool> {
+        (self.hosted && !self.full).then(|| self.writing.len() < MAX_WRITES / 2)
+    }
+
+    /// The host has written a chunk, or has no room. Returns whether it is missing now.
+    pub fn handle_written(&mut self, chunk: u32, kept: bool) -> bool {
+        if self.writing.remove(&chunk).is_none() {
+            return false;
+        }
+        if kept {
+            self.kept.insert(one(chunk));
+        } else {
+            self.full = true;
+        }
+        self.update(chunk)
+    }
+
+    /// The host gives a chunk back, or has lost it. The bytes, if they are those of a chunk.
+    pub fn handle_read(&mut self, chunk: u32, bytes: Option<Bytes>) -> Option<Bytes> {
+        if !self.loading.remove(&chunk) {
+            return None;
+        }
+        let length = self.metainfo.as_ref()?.chunk_length(chunk) as usize;
+        let bytes = bytes.filter(|bytes| bytes.len() == length && length > 0);
+        match &bytes {
+            Some(bytes) => {
+                self.memory.insert(chunk, bytes.clone());
+                self.settle();
+            }
+            None => {
+                self.kept.remove(one(chunk));
+                self.update(chunk);
+            }
+        }
+        bytes
+    }
+
+    /// The host has let these go. Returns whether anything is missing now.
+    pub fn handle_gone(&mut self, chunks: Range<u32>) -> bool {
+        let gone: Vec<u32> = self.kept.within(chunks).flatten().collect();
+        let mut missing = false;
+        for chunk in gone {
+            self.kept.remove(one(chunk));
+            missing |= self.update(chunk);
+        }
+        missing
+    }
+
+    /// The host has room again.
+    pub fn handle_room(&mut self) {
+        self.full = false;
+    }
+
+    /// The next thing that is wanted of the host.
+    pub fn poll_want(&mut self) -> Option<ChunkWant> {
+        self.wants.pop_front()
+    }
+
+    /// What memory let go may be nowhere else.
+    fn settle(&mut self) -> bool {
+        let mut missing = false;
+        for chunk in self.memory.take_evicted() {
+            missing |= self.update(chunk);
+        }
+        missing
+    }
+
+    /// Brings what is said of a chunk in line with where it is. Returns whether it was there and
+    /// is missing now.
+    fn update(&mut self, chunk: u32) -> bool {
+        let is = self.read(chunk).is_some() || self.kept.contains(chunk);
+        let was = self.present.contains(chunk);
+        if is == was {
+            return false;
+        }
+        let held = self.read(chunk).map(|bytes| bytes.len() as u64);
+        let known = self
+            .metainfo
+            .as_ref()
+            .map(|metainfo| metainfo.chunk_length(chunk).into());
+        let length: u64 = known.or(held).unwrap_or_default();
+        if is {
+            self.present.insert(one(chunk));
+            self.bytes = self.bytes.saturating_add(length);
+        } else {
+            self.present.remove(one(chunk));
+            self.bytes = self.bytes.saturating_sub(length);
+        }
+        was
+    }
+}
+
+fn one(chunk: u32) -> Range<u32> {
+    chunk..chunk.saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torrent::CHUNK_LEN;
+    use crate::torrent::tests::build::{Version, torrent};
+    use crate::torrent::{InfohashV1, Magnet};
+
+    const CHUNKS: u32 = 40;
+
+    fn store(cap_chunks: u64) -> ChunkStore {
+        let length = (CHUNK_LEN * CHUNKS - 100) as usize;
+        let built = torrent(Version::V1, "a", &[("b", vec![7; length])], 32768);
+        let magnet = Magnet {
+            v1: Some(InfohashV1::of(&built.info)),
+            ..Magnet::default()
+        };
+        let metainfo = Metainfo::from_info(built.info, &magnet).unwrap();
+        let mut store = ChunkStore::new(cap_chunks * u64::from(CHUNK_LEN));
+        store.set_metainfo(Arc::new(metainfo));
+        store.set_hosted();
+        store
+    }
+
+    fn content(chunk: u32) -> Bytes {
+        let short = if chunk == CHUNKS - 1 { 100 } else { 0 };
+        Bytes::from(vec![chunk as u8; CHUNK_LEN as usize - short])
+    }
+
+    /// A host that writes and reads whatever is wanted.
+    fn serve(store: &mut ChunkStore, disk: &mut BTreeMap<u32, Bytes>) {
+        while let Some(want) = store.poll_want() {
+            match want {
+                ChunkWant::Write(chunk, bytes) => {
+                    disk.insert(chunk, bytes);
+                    assert!(!store.handle_written(chunk, true));
+                }
+                ChunkWant::Read(chunk) => {
+                    let bytes = disk.get(&chunk).cloned();
+                    assert_eq!(store.handle_read(chunk, bytes.clone()), bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_a_cache_above_the_host() {
+        let mut store = store(4);
+        let mut disk = BTreeMap::new();
+        for chunk in 0..CHUNKS {
+            // Nothing is missing, though memory holds four.
+            assert!(!store.insert(chunk, content(chunk)));
+            serve(&mut store, &mut disk);
+        }
+        let all = u64::from(CHUNK_LEN * CHUNKS - 100);
+        assert_eq!(store.bytes(), all);
+        assert!(store.memory_bytes() <= store.cap());
+        assert!(store.contains(3) && store.read(3).is_none());
+        store.set_readers([3]);
+        assert!(store.load(3));
+        serve(&mut store, &mut disk);
+        assert_eq!(store.read(3), Some(&content(3)));
+        // What the host lost or damaged is missing again, and only that.
+        disk.remove(&20);
+        disk.insert(21, Bytes::from_static(b"short"));
+        store.set_readers([20]);
+        assert!(store.load(20));
+        while let Some(want) = store.poll_want() {
+            if let ChunkWant::Read(chunk) = want {
+                store.handle_read(chunk, disk.get(&chunk).cloned());
+            }
+        }
+        assert!(!store.contains(20) && !store.contains(21) && store.contains(22));
+        assert_eq!(store.bytes(), all - 2 * u64::from(CHUNK_LEN));
+        assert!(!store.load(20));
+        assert!(store.handle_gone(30..CHUNKS));
+        assert_eq!(store.present().len(), 28);
+    }
+
+    #[test]
+    fn what_finds_no_room_stays_in_memory_alone() {
+        let mut store = store(4);
+        assert_eq!(store.has_room(), Some(true));
+        store.insert(0, content(0));
+        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(0, _))));
+        assert!(!store.handle_written(0, false));
+        assert_eq!(store.has_room(), None);
+        store.set_readers([10]);
+        for chunk in 1..4 {
+            assert!(!store.insert(chunk, content(chunk)));
+        }
+        assert!(store.poll_want().is_none());
+        // Memory lets one go, and nobody else has it.
+        assert!(store.insert(10, content(10)));
+        assert!(!store.contains(0));
+        store.handle_room();
+        store.insert(11, content(11));
+        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(11, _))));
+        // Even if memory lets it go before the host answers, it is there.
+        store.set_cap(0);
+        assert_eq!(store.read(11), Some(&content(11)));
+        assert!(!store.handle_written(11, true));
+        assert!(store.contains(11) && store.read(11).is_none());
+    }
+
+    #[test]
+    fn a_slow_host_is_not_handed_more_than_may_wait() {
+        let mut store = store(4);
+        for round in 0..20 {
+            for chunk in 0..CHUNKS {
+                store.insert(chunk, content(chunk));
+            }
+            assert!(store.writing.len() <= MAX_WRITES, "round {round}");
+        }
+        assert_eq!(store.writing.len(), CHUNKS as usize);
+        let mut wants = 0;
+        while store.poll_want().is_some() {
+            wants += 1;
+        }
+        assert_eq!(wants, CHUNKS);
+    }
+
+    #[test]
+    fn answers_to_nothing_change_nothing() {
+        let mut store = store(4);
+        assert!(!store.handle_written(3, true));
+        assert_eq!(store.handle_read(3, Some(content(3))), None);
+        assert!(!store.handle_gone(0..u32::MAX));
+        assert!(!store.contains(3));
+        assert!(!store.load(3));
+        store.restore([0..2, 38..u32::MAX]);
+        assert_eq!(store.present().len(), 4);
+        assert_eq!(store.bytes(), u64::from(CHUNK_LEN * 4 - 100));
+    }
+}
