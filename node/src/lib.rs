@@ -8,6 +8,7 @@
 pub mod circuit;
 pub mod crypto;
 pub mod ids;
+pub mod kad;
 pub mod link;
 pub mod node;
 pub mod ordb;
