@@ -1,12 +1,21 @@
 // @ts-check
 /** The page: what is asked in the field is opened, shown and kept in the address. */
 import { Chive, FIND_TIMEOUT_MS } from './chive.js';
+import { entry, takeAddress } from './ui/address.js';
 import { Bar } from './ui/bar.js';
-import { button, byId, make } from './ui/dom.js';
+import { Availability, Cards, nameOf, stateOf, TorrentActions } from './ui/cards.js';
+import { button, byId, make, words } from './ui/dom.js';
 import { FileList, saveLink } from './ui/files.js';
 import { percent, plain, short, size } from './ui/format.js';
+import { handOn } from './ui/handon.js';
+import { invitationLink, pageLink, readAddress } from './ui/invitation.js';
 import { findLink, makeHash, readHash } from './ui/link.js';
+import { Network } from './ui/network.js';
+import { askToRemove } from './ui/remove.js';
 import { isOpen, Route } from './ui/route.js';
+import { Said, endSentence } from './ui/said.js';
+import { Settings } from './ui/settings.js';
+import { Sharing } from './ui/sharing.js';
 import { fillPage, language, t } from './ui/text.js';
 import { Viewer } from './ui/viewer.js';
 
@@ -27,9 +36,6 @@ fillPage();
 
 const view = {
   link: byId('link'),
-  status: byId('status'),
-  error: byId('error'),
-  notice: byId('notice'),
   torrent: byId('torrent'),
   contents: byId('contents'),
   finding: byId('finding'),
@@ -37,51 +43,67 @@ const view = {
   name: byId('name'),
   numbers: byId('numbers'),
   bar: byId('bar'),
+  list: byId('list'),
+  own: byId('own'),
 };
+const said = new Said();
+const say = (/** @type {string} */ text) => said.say(text);
+const fail = (/** @type {[string, ...Node[]]} */ ...what) => said.fail(...what);
 const files = new FileList(byId('files'), { choose: (file) => choose(file, true), save });
 const route = new Route(byId('routes'));
 const bar = new Bar(view.bar);
 const viewer = new Viewer(byId('stage'), { say, cannot, ended: playNext });
+/** What can be done with a torrent, from its card and from its own page. */
+const actions = {
+  open: enterListed,
+  toggle: (/** @type {any} */ one) => void one[one.state === 'paused' ? 'resume' : 'pause']().then(refresh, explain),
+  handOn: handOnTorrent,
+  remove: (/** @type {any} */ one) => {
+    askToRemove(one, ownStatus(one)?.shared === true, (forget) => void remove(one, forget));
+  },
+};
+const cards = new Cards(byId('torrents'), actions);
+const network = new Network(byId('network'));
+const settings = new Settings(byId('settings'), { torrents: () => listed().length, forgotten });
+const sharing = new Sharing({
+  node: () => started,
+  job: (name, cancel) => {
+    const job = cards.addJob(name, cancel);
+    goHome();
+    refresh();
+    return job;
+  },
+  shared: (/** @type {any} */ made) => {
+    remember(made);
+    refresh();
+    // Not over another sheet that the user is at.
+    if (document.querySelector('dialog[open]') === null) handOnTorrent(made);
+  },
+  say,
+  fail,
+  pictures: null,
+});
 
 /** @type {Chive | null} */
 let chive = null;
 /** @type {Torrent | null} */
 let torrent = null;
+/** The buttons and numbers of the torrent that is shown. @type {{actions: TorrentActions, have: Availability} | null} */
+let shown = null;
+/** Those opened here, for a node that keeps no list of its own. @type {Set<Torrent>} */
+const opened = new Set();
 /** What is being opened; a newer one takes its place. */
 let opening = new AbortController();
 let openingSince = 0;
 /** What is to be opened again if the user asks. @type {string | File | null} */
 let asked = null;
-/** Whose error is shown, if it goes by itself once they are back. @type {'bridge' | 'torrent' | null} */
-let passing = null;
 
 /** @param {'home' | 'finding' | 'torrent'} name */
 function show(name) {
   document.body.dataset.view = name;
   view.torrent.hidden = view.contents.hidden = name !== 'torrent';
   view.finding.hidden = name !== 'finding';
-}
-
-/** @param {string} text */
-function say(text) {
-  if (view.status.textContent !== text) view.status.textContent = text;
-}
-
-/**
- * @param {string} text
- * @param {...Node} actions
- */
-function fail(text, ...actions) {
-  passing = null;
-  view.error.replaceChildren(make('p', { dir: 'auto' }, text));
-  if (actions.length > 0) view.error.append(make('div', { class: 'actions' }, ...actions));
-  view.error.hidden = false;
-}
-
-function clearError() {
-  passing = null;
-  view.error.hidden = true;
-  view.error.replaceChildren();
+  view.list.hidden = name !== 'home' || cards.size === 0;
 }
 
 /**
@@ -103,8 +125,8 @@ function cannot(text, file) {
 
 /** Opens what the user gave. @param {string | File} source */
 async function open(source) {
-  clearError();
-  view.notice.hidden = true;
+  said.clearError();
+  said.clearNotice();
   if (source === '') {
     fail(t('errorEmpty'));
     view.link.focus();
@@ -123,10 +145,11 @@ async function open(source) {
   try {
     const node = await started;
     if (own.signal.aborted) return;
-    const opened = await node.open(source, { signal: own.signal });
+    const found = await node.open(source, { signal: own.signal });
     if (own.signal.aborted) return;
-    if (typeof source !== 'string') setAddress(makeHash(opened.infohash, opened.name));
-    enter(opened);
+    remember(found);
+    if (typeof source !== 'string') setAddress(makeHash(found.infohash, found.name));
+    enter(found);
   } catch (error) {
     if (own.signal.aborted) return;
     show('home');
@@ -135,15 +158,17 @@ async function open(source) {
   }
 }
 
-/** @param {Torrent} opened */
-function enter(opened) {
-  torrent = opened;
+/** @param {Torrent} found */
+function enter(found) {
+  torrent = found;
+  shown = { actions: new TorrentActions(found, actions), have: new Availability() };
+  view.own.replaceChildren(shown.have.element, shown.actions.element);
   show('torrent');
   say(t('opened'));
-  view.name.textContent = plain(opened.name);
-  files.show(opened.files);
-  if (chive && !chive.streaming) note(t('fallback'));
-  const first = firstToShow(opened);
+  view.name.textContent = plain(found.name);
+  files.show(found.files);
+  if (chive && !chive.streaming) said.note(t('fallback'));
+  const first = firstToShow(found);
   if (first) choose(first);
   refresh();
 }
@@ -155,20 +180,106 @@ function setAddress(hash) {
   history[same ? 'replaceState' : 'pushState'](null, '', hash);
 }
 
-/** Lets go of the torrent that is open. */
+/** Turns away from the torrent that is shown; it goes on. */
 function leave() {
   viewer.clear();
-  const left = torrent;
   torrent = null;
-  left?.close().catch(() => {});
+  shown = null;
 }
 
 function goHome() {
   opening.abort();
   leave();
-  clearError();
+  said.clearError();
+  if (location.hash !== '') history.pushState(null, '', location.pathname + location.search);
   show('home');
+  say('');
   sayReady();
+}
+
+/** @param {Torrent} one */
+function remember(one) {
+  opened.add(one);
+}
+
+/** All torrents, those of earlier sessions too where the node keeps them. @returns {Torrent[]} */
+function listed() {
+  const own = /** @type {any} */ (chive)?.torrents;
+  return own ? [...own.values()] : [...opened];
+}
+
+/** @param {any} one @returns {any} */
+function ownStatus(one) {
+  return chive?.status().torrents.find(({ id }) => id === one?.id);
+}
+
+/** @param {any} one */
+function magnetOf(one) {
+  return one.magnet || makeHash(one.infohash, one.name).slice(1);
+}
+
+/** @param {any} one */
+function enterListed(one) {
+  if (!one.infohash) return;
+  opening.abort();
+  leave();
+  said.clearError();
+  const magnet = magnetOf(one);
+  asked = magnet;
+  setAddress(`#${magnet}`);
+  if (one.files.length === 0) void open(magnet);
+  else enter(one);
+  byId('back').focus({ preventScroll: true });
+  scrollTo(0, 0);
+}
+
+/** @param {any} one */
+function handOnTorrent(one) {
+  const magnet = magnetOf(one);
+  handOn({
+    title: t('handOnTitle'),
+    name: nameOf(one),
+    links: [
+      { label: t('pageLink'), link: pageLink(location.href, magnet) },
+      { label: t('magnetLink'), link: magnet },
+    ],
+    says: [t('handOnSays'), ...(ownStatus(one)?.shared ? [t('handOnStay')] : [])],
+  });
+}
+
+/** @param {any} one @param {boolean} forget */
+async function remove(one, forget) {
+  if (one === torrent) goHome();
+  opened.delete(one);
+  try {
+    await (typeof one.remove === 'function' ? one.remove({ forget }) : one.close());
+  } catch (error) {
+    explain(error);
+  }
+  refresh();
+}
+
+/** Nothing is left: the page begins anew, in its address too. */
+function forgotten() {
+  opened.clear();
+  goHome();
+  history.replaceState(null, '', location.pathname);
+  said.note(t('forgotten'));
+  refresh();
+}
+
+async function invite() {
+  try {
+    const invitation = await /** @type {any} */ (chive).invite({ bridges: true, peers: true });
+    handOn({
+      title: t('inviteTitle'),
+      name: '',
+      links: [{ label: t('pageLink'), link: invitationLink(location.href, invitation) }],
+      says: [t('inviteSays'), t('inviteWarn')],
+    });
+  } catch (error) {
+    fail(error instanceof Error ? error.message : String(error));
+  }
 }
 
 /** @param {any} error with the node's `reason` and `final` where it has them */
@@ -178,7 +289,7 @@ function explain(error) {
   // What is wrong in itself does not come right by trying again.
   const hopeless = chive !== null && error.final !== false;
   fail(text, ...(hopeless ? [] : [retryButton()]));
-  if (error === torrent?.error) passing = 'torrent';
+  if (error === torrent?.error) said.passing = 'torrent';
 }
 
 /** @param {File} file @param {any} error */
@@ -214,7 +325,7 @@ function firstToShow({ files: all, infohash }) {
  */
 function choose(file, byHand = false) {
   if (!torrent) return;
-  clearError();
+  said.clearError();
   files.mark(file);
   sessionStorage.setItem(`chive:${torrent.infohash}`, String(file.index));
   void viewer.show(file, torrent.infohash);
@@ -242,19 +353,20 @@ async function save(file) {
   }
 }
 
-/** Something that the user should know and need not act on. @param {string} text */
-function note(text) {
-  const close = button(t('dismiss'), () => (view.notice.hidden = true));
-  view.notice.replaceChildren(make('p', { dir: 'auto' }, text), close);
-  view.notice.hidden = false;
-}
-
 /** Brings everything that moves up to date. */
 function refresh() {
   if (!chive) return;
   const status = chive.status();
   route.update(status, torrent?.id ?? null);
-  if (document.body.dataset.view === 'home') sayReady();
+  cards.update(listed(), status, document.body.dataset.view === 'home');
+  network.update(status);
+  void settings.update(performance.now());
+  showPill();
+  if (document.body.dataset.view === 'home') {
+    view.list.hidden = cards.size === 0;
+    document.body.classList.toggle('has-torrents', cards.size > 0);
+    sayReady();
+  }
   if (document.body.dataset.view === 'finding') {
     say(missing() ?? t('finding'));
     const seconds = Math.round((performance.now() - openingSince) / 1000);
@@ -267,66 +379,86 @@ function refresh() {
   const file = viewer.file;
   view.bar.hidden = !file?.length;
   if (file) bar.update(verified, file, viewer.position);
-  const [share, amount, speed, sources] = view.numbers.querySelectorAll('dd > *');
-  share.textContent = percent(part, whole, language);
-  amount.textContent = t('verifiedOf', { part: size(part, language), whole: size(whole, language) });
-  speed.textContent = t('perSecond', { size: size(rate, language) });
-  sources.textContent = String(own.sources.length);
+  const [share, amount, speed, sent, sources] = view.numbers.querySelectorAll('dd > *');
+  words(share, percent(part, whole, language));
+  words(amount, t('verifiedOf', { part: size(part, language), whole: size(whole, language) }));
+  words(speed, t('perSecond', { size: size(rate, language) }));
+  const up = cards.up.get(own.id);
+  sent.closest('div').hidden = up === undefined;
+  words(sent, t('perSecond', { size: size(up ?? 0, language) }));
+  words(sources, new Intl.NumberFormat(language).format(own.sources.length));
+  const state = stateOf(torrent, own);
+  shown?.actions.update(state);
+  shown?.have.update(/** @type {any} */ (own).availability, state);
+}
+
+/** Whether anybody is linked to this tab: a bridge, or once it is in, any peer. */
+function isLinked() {
+  const { bridges = [], links = [] } = /** @type {any} */ (chive?.status() ?? {});
+  return [...bridges, ...links].some(({ state }) => state === 'connected' || state === 'open');
 }
 
 /** What stands between the user and a route, or null. */
 function missing() {
-  const { bridges, circuits, routers_known: routers } = chive?.status() ?? { bridges: [], circuits: [] };
   if (!chive) return t('starting');
-  if (!bridges.some(({ state }) => state === 'connected')) return t('connecting');
+  const { circuits, routers_known: routers } = chive.status();
+  if (!isLinked()) return t('connecting');
   if (circuits.some(isOpen)) return null;
   return routers === 0 ? t('noRouters') : t('building');
 }
 
 function sayReady() {
-  if (!chive || !view.error.hidden) return;
+  if (!chive || said.failed) return;
   say(missing() ?? t('ready', { count: chive.status().circuits.filter(isOpen).length }));
+}
+
+/** What the bridge last was, for when nobody else is linked. */
+let bridgeState = 'connecting';
+
+function showPill() {
+  const pill = byId('bridge');
+  const state = isLinked() ? 'connected' : bridgeState;
+  pill.dataset.state = state;
+  const labels = { connected: t('bridgeConnected'), failed: t('bridgeFailed') };
+  words(pill.lastElementChild, labels[/** @type {'connected' | 'failed'} */ (state)] ?? t('bridgeConnecting'));
+  if (state === 'connected' && said.passing === 'bridge') said.clearError();
+  return state;
 }
 
 /** @param {any} detail */
 function bridgeChanged({ state, message }) {
-  const connected = chive?.status().bridges.some((bridge) => bridge.state === 'connected') ?? false;
-  const shown = connected ? 'connected' : state;
-  const pill = byId('bridge');
-  pill.dataset.state = shown;
-  const words = { connected: t('bridgeConnected'), failed: t('bridgeFailed') };
-  pill.lastElementChild.textContent = words[/** @type {'connected' | 'failed'} */ (shown)] ?? t('bridgeConnecting');
-  if (connected && passing === 'bridge') {
-    clearError();
-  } else if (shown === 'failed' && (view.error.hidden || passing === 'bridge')) {
+  // One bridge of several is lost and another stands: then all is well.
+  if (state !== 'connected') bridgeState = state;
+  if (showPill() === 'failed' && (!said.failed || said.passing === 'bridge')) {
     fail(t('errorBridge', { message: endSentence(message ?? '') }));
-    passing = 'bridge';
+    said.passing = 'bridge';
   }
 }
 
-/** @param {string} text */
-function endSentence(text) {
-  return text === '' || /[.!?。]$/.test(text) ? text : `${text}.`;
-}
-
 async function start() {
-  const node = await Chive.start();
+  const node = await Chive.start(/** @type {any} */ ({ ...entry(), route: true, store: true }));
   chive = node;
+  settings.attach(node);
+  const can = (/** @type {string} */ name) => typeof (/** @type {any} */ (node)[name]) === 'function';
+  if (can('share')) sharing.offer();
+  byId('invite').hidden = !can('invite');
+  node.addEventListener('torrents', refresh);
   Object.assign(globalThis, { chive: node });
   node.addEventListener('bridge', (event) => bridgeChanged(/** @type {CustomEvent} */ (event).detail));
   node.addEventListener('circuits', refresh);
   node.addEventListener('progress', () => {
     // Somebody came who has it: the film goes on where it stood.
-    if (passing !== 'torrent' || torrent?.error) return;
-    clearError();
+    if (said.passing !== 'torrent' || torrent?.error) return;
+    said.clearError();
     if (torrent && viewer.file && viewer.isBroken) void viewer.show(viewer.file, torrent.infohash);
   });
   node.addEventListener('source-dropped', (event) => {
     const { router } = /** @type {CustomEvent} */ (event).detail;
-    note(t('dropped', { router: short(plain(String(router))) }));
+    said.note(t('dropped', { router: short(plain(String(router))) }));
   });
   node.addEventListener('failed', (event) => {
     const { detail } = /** @type {CustomEvent} */ (event);
+    // Of one that is not shown its card tells.
     if (detail.torrent === undefined) chive = null;
     else if (detail.torrent !== torrent?.id) return;
     explain(torrent?.error ?? detail);
@@ -356,18 +488,25 @@ function ask(text) {
 }
 
 /** @param {File | undefined} file */
+function isTorrentFile(file) {
+  return file !== undefined && (/\.torrent$/i.test(file.name) || file.type === 'application/x-bittorrent');
+}
+
+/** @param {File | undefined} file */
 function askFile(file) {
   if (!file) return;
-  if (/\.torrent$/i.test(file.name) || file.type === 'application/x-bittorrent') void open(file);
+  if (isTorrentFile(file)) void open(file);
   else fail(t('errorNotTorrent', { name: plain(file.name) }));
 }
 
-function openAddress() {
-  const link = readHash(location.hash);
-  if (link === null) {
-    if (document.body.dataset.view !== 'home') goHome();
-  } else {
-    ask(link);
+/** @param {string | null} magnet */
+function openNamed(magnet) {
+  if (magnet !== null) {
+    const same = listed().find((one) => one.files.length > 0 && readAddress(`#${magnetOf(one)}`).magnet === magnet);
+    if (same) enterListed(same);
+    else ask(magnet);
+  } else if (document.body.dataset.view !== 'home') {
+    goHome();
   }
 }
 
@@ -380,10 +519,17 @@ byId('torrent-file').addEventListener('change', (/** @type {any} */ event) => {
   askFile(event.target.files[0]);
   event.target.value = '';
 });
-byId('cancel').addEventListener('click', () => {
-  history.replaceState(null, '', location.pathname);
+byId('cancel').addEventListener('click', goHome);
+byId('back').addEventListener('click', goHome);
+byId('invite').addEventListener('click', () => void invite());
+// The start page is this page: loading it anew would end what runs here.
+document.querySelector('.brand')?.addEventListener('click', (event) => {
+  const { ctrlKey, metaKey, shiftKey } = /** @type {MouseEvent} */ (event);
+  if (ctrlKey || metaKey || shiftKey) return;
+  event.preventDefault();
   goHome();
 });
+for (const id of ['network', 'settings']) byId(id).addEventListener('toggle', refresh);
 document.addEventListener('dragover', (event) => {
   event.preventDefault();
   document.body.classList.add('dropping');
@@ -394,18 +540,24 @@ document.addEventListener('dragleave', (event) => {
 document.addEventListener('drop', (event) => {
   event.preventDefault();
   document.body.classList.remove('dropping');
-  const file = event.dataTransfer?.files[0];
-  const text = event.dataTransfer?.getData('text') ?? '';
-  if (file) askFile(file);
+  const { dataTransfer: transfer } = event;
+  if (transfer === null) return;
+  const [file] = transfer.files;
+  const text = transfer.getData('text');
+  const single = transfer.items.length === 1 && isTorrentFile(file);
+  if (file && sharing.available && !single) sharing.drop(transfer);
+  else if (file) askFile(file);
   else if (text) ask(text);
 });
 document.addEventListener('paste', (event) => {
   const text = event.clipboardData?.getData('text') ?? '';
-  if (event.target !== view.link && text) ask(text);
+  const elsewhere = event.target instanceof Element && event.target.closest('input, textarea, dialog') === null;
+  if (elsewhere && text) ask(text);
 });
-addEventListener('hashchange', openAddress);
+addEventListener('hashchange', () => openNamed(takeAddress(said, true)));
 
 say(t('starting'));
+const named = takeAddress(said, false);
 const started = start();
 started.catch((error) => {
   say('');
@@ -414,4 +566,4 @@ started.catch((error) => {
   fail(error instanceof Error ? error.message : String(error), button(t('reload'), () => location.reload(), 'main'));
 });
 void offerSample();
-openAddress();
+openNamed(named);

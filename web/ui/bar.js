@@ -1,5 +1,5 @@
 // @ts-check
-/** The bar of verified ranges of one file, and where the player is. */
+/** The bar of verified ranges of a file or a torrent, and where the player is. */
 import { clip, percent, total } from './format.js';
 import { language, t } from './text.js';
 
@@ -7,9 +7,13 @@ export class Bar {
   #context;
   #drawn = '';
 
-  /** @param {HTMLCanvasElement} canvas */
-  constructor(canvas) {
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {import('./text.js').Key} [label] what it is called, with `{percent}`
+   */
+  constructor(canvas, label = 'barLabel') {
     this.canvas = canvas;
+    this.label = label;
     this.#context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
     new ResizeObserver(() => (this.#drawn = '')).observe(canvas);
   }
@@ -56,6 +60,6 @@ export class Bar {
       context.fillStyle = mark;
       context.fill();
     }
-    this.canvas.setAttribute('aria-label', t('barLabel', { percent: percent(total(ranges), file.length, language) }));
+    this.canvas.setAttribute('aria-label', t(this.label, { percent: percent(total(ranges), file.length, language) }));
   }
 }

@@ -30,6 +30,16 @@ export function byId(id) {
 }
 
 /**
+ * Sets a text, if it is another: what is the same is not touched, so that a
+ * selection stays and nothing is read out twice.
+ * @param {Element} element
+ * @param {string} text
+ */
+export function words(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/**
  * A drawing from icons/ui.svg, of the text's colour.
  * @param {string} name
  */

@@ -84,7 +84,7 @@ export class FileList {
       { type: 'button', class: 'choose' },
       icon(ICONS[file.kind]),
       make('span', { class: 'name' }, folder ? make('bdi', { class: 'folder' }, folder) : null, make('bdi', {}, name)),
-      make('span', { class: 'size' }, size(file.length, language)),
+      make('bdi', { class: 'size' }, size(file.length, language)),
     );
     choose.addEventListener('click', () => this.actions.choose(file));
     return make('li', { class: 'file' }, choose, saveLink(file, this.actions.save, icon('save')));

@@ -6,7 +6,7 @@
  */
 import { icon, make } from './dom.js';
 import { plain, short, size } from './format.js';
-import { language, t } from './text.js';
+import { has, language, t } from './text.js';
 
 /** @typedef {import('../chive.js').Status} Status */
 /** @typedef {Status['circuits'][number]} Circuit */
@@ -70,7 +70,7 @@ function draw(hops, live) {
     { class: `route${live ? ' live' : ''}${hops ? '' : ' dim'}` },
     stop('you', t('you'), String(layers), ''),
     ...routers.map(({ role, fingerprint }, index) => {
-      const item = stop('router', t(role), String(layers - 1 - index), short(plain(fingerprint)));
+      const item = stop('router', has(role) ? t(/** @type {import('./text.js').Key} */ (role)) : plain(role), String(layers - 1 - index), short(plain(fingerprint)));
       if (fingerprint) item.title = t('fingerprint', { fingerprint: plain(fingerprint) });
       return item;
     }),

@@ -8,12 +8,19 @@ const en = {
   // The frame
   pitch: 'Films arrive through three onion routers.',
   lead: 'Paste a magnet link. The torrent comes to this tab by a route on which no one router knows both you and what you watch, and every chunk is verified before it plays. Nothing to install.',
+  shareLead: 'Or drop files here: they become a torrent that others fetch from you by such a route, and from each other once you are gone.',
   label: 'Magnet link or infohash',
   hint: 'magnet:?xt=urn:btih:…',
   open: 'Open',
   choose: 'Choose a .torrent file',
   sample: 'Try a sample',
   drop: 'Drop the .torrent file to open it',
+  dropToShare: 'Drop files or a folder to share them, or a .torrent file to open it',
+  shareFiles: 'Share files',
+  shareFolder: 'Share a folder',
+  invite: 'Invite somebody',
+  back: 'All torrents',
+  close: 'Close',
   home: 'Chive, start page',
 
   // The bridge
@@ -57,6 +64,146 @@ const en = {
   fallback: 'This page is not served securely (https), or the browser forbids service workers here, so a file is fetched whole before it is shown.',
   dropped: 'A router sent wrong bytes and was dropped ({router}). What it sent was thrown away; the others go on.',
 
+  size: 'Size',
+  down: 'Down',
+  up: 'Up',
+  sent: 'Sent',
+  pause: 'Pause',
+  pauseName: 'Pause {name}',
+  resume: 'Resume',
+  resumeName: 'Resume {name}',
+  handOn: 'Link',
+  handOnName: 'Link and QR code of {name}',
+  remove: 'Remove',
+  removeName: 'Remove {name}',
+  play: 'Open',
+
+  // The list
+  torrents: 'Your torrents',
+  stateFinding: 'Looking for it',
+  stateHashing: 'Being made ready',
+  stateDownloading: 'Downloading',
+  stateOpen: 'Open',
+  statePaused: 'Paused',
+  stateSharing: 'Sharing',
+  stateComplete: 'Complete',
+  stateFailed: 'Waiting',
+  stripLabel: 'Verified parts of this torrent: {percent}',
+  availability: 'Others who have at least',
+  availabilityNone: 'Nobody else has told yet that they have it.',
+  hashed: '{part} of {whole} hashed',
+  hashingCancelled: 'Sharing was cancelled. Nothing was published.',
+  hashingDone: '{name} is being shared.',
+
+  // Removing
+  removeTitle: 'Remove this torrent?',
+  removeSays: '“{name}” leaves the list and is no longer served to others from here.',
+  removeShared: 'You share it: if nobody else has all of it yet, those who fetch it cannot finish.',
+  removeKeep: 'Remove, keep the bytes',
+  removeKeepSays: 'Kept bytes make opening it again quick. They stay on this device until there is no room or you forget them.',
+  removeForget: 'Remove and forget the bytes',
+  keepIt: 'Do not remove',
+
+  // Sharing
+  shareTitle: 'Share this?',
+  shareSays: 'These names and what is in the files can be read by everybody who has the link, and cannot be called back. Where they lie on your device is not told.',
+  shareName: 'Name of the torrent',
+  shareCount: '{count} files, {size}',
+  shareOne: 'One file, {size}',
+  shareLeftOut: 'Left out, since they are your system’s: {names}',
+  shareMore: 'and {count} more',
+  shareTooMany: 'There are more than {count} files. Share them in parts.',
+  shareNothing: 'There is no file in what you chose.',
+  shareEmpty: 'All of these files are empty: there is nothing to share.',
+  shareUnread: '“{name}” cannot be read: {message}',
+  shareLeave: 'Leave out {name}',
+  shareStart: 'Share',
+  shareManyName: 'Shared files',
+  exifLooking: 'Looking into the pictures: {part} of {whole}…',
+  exifNone: 'The pictures tell nothing beside what they show.',
+  exifFound: '{count} pictures tell more than they show:',
+  exifStrip: 'Take this out of the copies that are shared',
+  exifStripSays: 'Your own files stay as they are.',
+  exifKept: 'Could not be taken out of: {names}',
+
+  // Handing on
+  handOnTitle: 'Hand it on',
+  handOnSays: 'Whoever has the link can open it, and whoever reads it knows which torrent it is.',
+  handOnStay: 'Keep this tab open until others have it.',
+  pageLink: 'Link to this page',
+  magnetLink: 'Magnet link, for any BitTorrent program',
+  copy: 'Copy',
+  copied: 'Copied.',
+  copyFailed: 'The browser did not let it be copied. It is selected: copy it by hand.',
+  send: 'Send…',
+  qrLabel: 'QR code of the link',
+  qrTooLong: 'The link is too long for a QR code.',
+  inviteTitle: 'Invite somebody',
+  inviteSays: 'This link opens Chive and brings its reader in by the routers that you use now, without the usual bridges. It names those routers, and nothing of what you open or share.',
+  inviteWarn: 'Give it to people you trust: who has it can see where these routers are and have them blocked.',
+
+  // Invitations
+  invited: 'Invited: this tab enters by the routers that the link names, and no others. They are forgotten with the tab.',
+  invitedLater: 'This link names other routers to enter by. Use them? What runs in this tab stops and starts again.',
+  invitedUse: 'Use them',
+  invitedNone: 'None of the routers in this link can be used, so Chive enters as usual.',
+  faultBridge: 'The link names a bridge that is not one, or it was cut on its way: {value}',
+  faultInsecure: 'The link names a bridge without encryption (ws:), which a page from https may not use: {value}',
+  faultPeer: 'The link names a peer that is not address:port:certificate hash, or it was cut on its way: {value}',
+  faultMagnet: 'The link names a torrent that is neither a magnet link nor an infohash: {value}',
+
+  // The network
+  network: 'The network, as this tab sees it',
+  links: 'My links',
+  linksNone: 'No link stands yet.',
+  linkTab: 'Tabs',
+  linkFacilitator: 'Facilitators',
+  linkBridge: 'Bridges',
+  linkOther: 'Other routers',
+  linkStateOpen: 'open',
+  linkStateConnecting: 'connecting',
+  linkStateClosing: 'closing',
+  linkBytes: 'sent {sent}, received {received}',
+  circuits: 'My circuits',
+  circuitsNone: 'No circuit stands yet.',
+  circuitSpare: 'Standing by',
+  circuitBuilding: 'Being built',
+  circuitPath: 'You → {path}',
+  carried: 'What I carry for others',
+  carriedSays: 'Circuits now: {circuits}. Bytes so far: {bytes}. What is in them and whose they are, nobody here can know.',
+  buckets: 'Whom I know of',
+  bucketsSays: '{count} contacts in Kademlia’s buckets, nearest to my ID at the start, farthest at the end. Eight fill a bucket.',
+  bucketsLabel: 'Contacts in each bucket, from nearest to farthest: {fills}',
+  networkLinks: 'links: {count}',
+  networkCircuits: 'circuits: {count}',
+
+  // Limits and storage
+  settings: 'Limits and storage',
+  carry: 'Carry traffic for others',
+  carrySays: 'Others carry yours. While it is off, others can still fetch from you what you share.',
+  limitUp: 'Up, at most',
+  limitDown: 'Down, at most',
+  limitCarry: 'Carried, at most',
+  limitStore: 'Storage, at most',
+  limitNone: 'no limit',
+  unitRate: 'MB/s',
+  unitStore: 'GB',
+  limitWrong: 'A limit is a number above 0, or nothing for none.',
+  limitRefused: 'The limits were not taken: {message}',
+  stored: 'Stored here: {used} of {quota} that the browser grants.',
+  storedMemory: 'Kept in memory only: this browser gives no storage here. It is gone with the tab.',
+  forget: 'Forget everything',
+  forgetTitle: 'Forget everything?',
+  forgetSays: 'From this device go, at once and for good:',
+  forgetTorrents: 'all {count} torrents of the list, what was stored of them ({size}), and what you share: nobody gets it from here any more',
+  forgetNode: 'the routers that this tab kept to enter by, and what it knew of the network',
+  forgetPage: 'your limits, an invitation that brought you here, and where films were',
+  forgetNot: 'Not gone: files that you saved, links in the browser’s history, and what others have fetched already.',
+  forgetDo: 'Forget all of it',
+  forgotten: 'Everything was forgotten.',
+  forgetFailed: 'Not all of it could be forgotten: {message}',
+  cancelIt: 'Cancel',
+
   // The route
   route: 'Your route',
   routeCaption: 'The first router sees you, not the torrent; the last sees the torrent, not you.',
@@ -64,6 +211,9 @@ const en = {
   bridge: 'Bridge',
   middle: 'Middle',
   ordb: 'Last',
+  entry: 'Entry',
+  tab: 'Tab',
+  facilitator: 'Facilitator',
   swarm: 'Swarm',
   fingerprint: 'Fingerprint {fingerprint}',
 
@@ -107,7 +257,7 @@ const LANGUAGES = {
 
 /** The first of the reader's languages that the page has. */
 export const language =
-  navigator.languages.map((tag) => tag.split('-')[0]).find((tag) => Object.hasOwn(LANGUAGES, tag)) ?? 'en';
+  (globalThis.navigator?.languages ?? []).map((tag) => tag.split('-')[0]).find((tag) => Object.hasOwn(LANGUAGES, tag)) ?? 'en';
 
 const { dir, strings } = LANGUAGES[language];
 
@@ -122,6 +272,11 @@ export function t(key, values = {}) {
     // What is put in keeps its own direction and turns nothing round it.
     return dir === 'rtl' ? `\u2068${text}\u2069` : text;
   });
+}
+
+/** Whether there are words of that key: what a node says in a word may be newer than they are. @param {string} key */
+export function has(key) {
+  return Object.hasOwn(strings, key);
 }
 
 /** Fills in the page: elements say by `data-t` which words they hold. */
