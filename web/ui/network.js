@@ -51,14 +51,18 @@ export class Network {
     // What is folded away is not drawn: a phone has better to do.
     if (!this.element.open) return;
     const names = new Map(status.torrents.map(({ id, name }) => [id, name]));
-    const drawn = JSON.stringify([links, carried, buckets, status.circuits, [...names]]);
+    const drawn = JSON.stringify([links, carried, buckets, status.circuits, [...names], /** @type {any} */ (status).asks_only]);
     if (drawn === this.#drawn) return;
     this.#drawn = drawn;
     this.links.element.hidden = !Array.isArray(links);
     if (Array.isArray(links)) this.links.fill(...drawLinks(links));
     this.circuits.fill(...drawCircuits(status.circuits, names));
-    this.carried.element.hidden = !carried;
-    if (carried) this.carried.fill(make('p', {}, t('carriedSays', { circuits: carried.circuits, bytes: size(carried.bytes, language) })));
+    const why = /** @type {any} */ (status).asks_only;
+    this.carried.element.hidden = !carried && !why;
+    this.carried.fill(
+      ...(carried ? [make('p', {}, t('carriedSays', { circuits: carried.circuits, bytes: size(carried.bytes, language) }))] : []),
+      ...(why ? [make('p', { class: 'caption', dir: 'auto' }, t('carriedNot', { why: plain(String(why)) }))] : []),
+    );
     this.buckets.element.hidden = !Array.isArray(buckets);
     if (Array.isArray(buckets)) this.buckets.fill(...drawBuckets(buckets));
   }

@@ -171,6 +171,7 @@ const en = {
   circuitPath: 'You → {path}',
   carried: 'What I carry for others',
   carriedSays: 'Circuits now: {circuits}. Bytes so far: {bytes}. What is in them and whose they are, nobody here can know.',
+  carriedNot: 'This tab carries nothing: {why}',
   buckets: 'Whom I know of',
   bucketsSays: '{count} contacts in Kademlia’s buckets, nearest to my ID at the start, farthest at the end. Eight fill a bucket.',
   bucketsLabel: 'Contacts in each bucket, from nearest to farthest: {fills}',
