@@ -1,12 +1,18 @@
 //! A simulated network: many real [`Node`]s in one thread, one clock, one seed.
 //!
-//! Links are reliable and ordered, as TLS and WebSockets are; each has its own latency and
-//! bandwidth, so what goes different ways overtakes. A link can be cut, a node killed. The same
+//! Links are reliable and ordered, as TLS, WebSockets and data channels are; each has its own
+//! latency and bandwidth, so what goes different ways overtakes. A link can be cut, a node killed.
+//! WebRTC is made as browsers make it, by offer, answer and candidates, through [`Nat`]s. The same
 //! seed gives the same run.
 
 mod content;
+mod keys;
+mod nat;
+mod wires;
 
 pub use content::{Library, Manner};
+pub use keys::KeyPool;
+pub use nat::{Behaviour, Nat};
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -14,19 +20,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use chacha20::ChaCha20Rng;
 use chive_node::circuit::client::Router;
 use chive_node::ids::LinkId;
-use chive_node::link::{Binding, Identity};
-use chive_node::node::{
-    BridgeLine, Config, Event, Input, Limits, Node, Output, Target, Transports,
-};
+use chive_node::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Transports};
 use chive_node::ordb::ContentAnswer;
 use chive_node::time::Instant;
 use chive_node::wire::Roles;
 use rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
+
+use self::wires::{Agent, Wire};
 
 /// When the simulated world begins, Unix seconds.
 const UNIX_TIME: u64 = 1_700_000_000;
@@ -85,30 +90,18 @@ enum What {
     Timer { node: usize },
     /// A dial that found nobody.
     Refused { node: usize, link: LinkId },
+    /// A browser has something to tell the other side.
+    Gathered {
+        node: usize,
+        link: LinkId,
+        first: bool,
+    },
+    /// A browser gives up.
+    NoWay { node: usize, link: LinkId },
     /// A link is cut.
     Cut { wire: usize },
     /// The content of a host.
     Content { node: usize },
-}
-
-/// One direction of a wire.
-#[derive(Default)]
-struct Direction {
-    in_flight: VecDeque<Bytes>,
-    buffered: usize,
-    free_at: Instant,
-}
-
-/// A transport between two nodes.
-struct Wire {
-    dialler: (usize, LinkId),
-    acceptor: (usize, Option<LinkId>),
-    websocket: bool,
-    latency: Duration,
-    bandwidth: u64,
-    forward: Direction,
-    back: Direction,
-    dead: bool,
 }
 
 struct Simulated {
@@ -116,10 +109,13 @@ struct Simulated {
     alive: bool,
     offline: bool,
     router: Option<Arc<Router>>,
+    /// Of TLS and DTLS both.
     certificate: [u8; 32],
+    nat: Nat,
     timer: Instant,
     links: BTreeMap<LinkId, usize>,
     events: Vec<Event>,
+    keeps_events: bool,
     library: Library,
     answers: VecDeque<(Instant, ContentAnswer)>,
 }
@@ -130,7 +126,10 @@ pub struct World {
     rng: ChaCha20Rng,
     model: LinkModel,
     nodes: Vec<Simulated>,
+    by_address: BTreeMap<SocketAddr, usize>,
     wires: Vec<Wire>,
+    agents: BTreeMap<(usize, LinkId), Agent>,
+    keys: KeyPool,
     queue: BinaryHeap<Reverse<Happening>>,
     order: u64,
     seed: u64,
@@ -147,7 +146,10 @@ impl World {
             rng: ChaCha20Rng::from_seed(bytes),
             model,
             nodes: Vec::new(),
+            by_address: BTreeMap::new(),
             wires: Vec::new(),
+            agents: BTreeMap::new(),
+            keys: KeyPool::default(),
             queue: BinaryHeap::new(),
             order: 0,
             seed,
@@ -171,7 +173,7 @@ impl World {
         bridges: &[NodeIndex],
         change: impl FnOnce(&mut Config),
     ) -> NodeIndex {
-        let identity = Identity::generate(&mut self.rng).expect("keys");
+        let identity = self.keys.identity(&mut self.rng);
         let certificate = Sha256::digest(identity.ids().ed25519.0).into();
         let number = u16::try_from(self.nodes.len()).expect("a small world");
         let [high, low] = number.to_be_bytes();
@@ -182,7 +184,7 @@ impl World {
             ed25519: identity.ids().ed25519,
             onion: identity.onion_key(),
             addresses: vec![address],
-            dtls: None,
+            dtls: Some(certificate),
             introducers: Vec::new(),
         };
         let bridges = bridges
@@ -192,6 +194,7 @@ impl World {
         let mut config = self.config(bridges);
         config.identity = Some(Arc::new(identity));
         config.tls_certificate_sha256 = Some(certificate);
+        config.dtls_certificate_sha256 = Some(certificate);
         config.roles = roles;
         config.addresses = vec![address];
         change(&mut config);
@@ -204,27 +207,64 @@ impl World {
         bridges: &[NodeIndex],
         change: impl FnOnce(&mut Config),
     ) -> NodeIndex {
-        let bridges = bridges
-            .iter()
-            .map(|bridge| {
-                let router = self.router(*bridge);
-                BridgeLine::WebSocket {
-                    url: format!("ws://{}/link", router.addresses[0]),
-                    ed25519: router.ed25519,
-                    onion: router.onion,
-                }
-            })
-            .collect();
-        let mut config = self.config(bridges);
+        let mut config = self.config(self.websocket_lines(bridges));
+        config.transports = Transports::TAB;
         config.asks = true;
         change(&mut config);
         self.add(config, [0; 32], None)
+    }
+
+    /// Adds a tab that routes and serves: nobody can dial it, but it can be introduced.
+    pub fn add_tab_router(
+        &mut self,
+        bridges: &[NodeIndex],
+        nat: Nat,
+        change: impl FnOnce(&mut Config),
+    ) -> NodeIndex {
+        let identity = self.keys.identity(&mut self.rng);
+        let certificate = Sha256::digest(identity.ids().ed25519.0).into();
+        let router = Router {
+            rsa: identity.ids().rsa,
+            ed25519: identity.ids().ed25519,
+            onion: identity.onion_key(),
+            addresses: Vec::new(),
+            dtls: None,
+            introducers: Vec::new(),
+        };
+        let mut config = self.config(self.websocket_lines(bridges));
+        config.identity = Some(Arc::new(identity));
+        config.transports = Transports::TAB;
+        config.roles = Roles::ROUTER.with(Roles::ORDB);
+        config.asks = true;
+        change(&mut config);
+        let node = self.add(config, certificate, Some(Arc::new(router)));
+        self.nodes[node.0].nat = nat;
+        node
+    }
+
+    /// Says whether a node's events are kept for [`World::take_events`]; they are unless said
+    /// otherwise. Thousands of nodes that nobody looks at would fill memory with them.
+    pub fn keep_events(&mut self, node: NodeIndex, keep: bool) {
+        self.nodes[node.0].keeps_events = keep;
+        self.nodes[node.0].events.clear();
     }
 
     /// Adds a node that builds its circuits by hand, over TLS links.
     pub fn add_client(&mut self) -> NodeIndex {
         let config = self.config(Vec::new());
         self.add(config, [0; 32], None)
+    }
+
+    fn websocket_lines(&self, bridges: &[NodeIndex]) -> Vec<BridgeLine> {
+        let line = |bridge: &NodeIndex| {
+            let router = self.router(*bridge);
+            BridgeLine::WebSocket {
+                url: format!("ws://{}/link", router.addresses[0]),
+                ed25519: router.ed25519,
+                onion: router.onion,
+            }
+        };
+        bridges.iter().map(line).collect()
     }
 
     fn config(&self, bridges: Vec<BridgeLine>) -> Config {
@@ -255,19 +295,23 @@ impl World {
         // A node's time begins with the world's: one clock for all.
         let mut config = config;
         config.unix_time = UNIX_TIME;
+        let index = self.nodes.len();
+        let addresses = config.addresses.iter().map(|address| (*address, index));
+        self.by_address.extend(addresses);
         self.nodes.push(Simulated {
             node: Node::new(config, seed, self.now),
             alive: true,
             offline: false,
             router,
             certificate,
+            nat: Nat::NONE,
             timer: Instant::FAR_FUTURE,
             links: BTreeMap::new(),
             events: Vec::new(),
+            keeps_events: true,
             library: Library::default(),
             answers: VecDeque::new(),
         });
-        let index = self.nodes.len() - 1;
         self.drain(index);
         NodeIndex(index)
     }
@@ -314,6 +358,20 @@ impl World {
         for wire in std::mem::take(&mut self.nodes[node.0].links).into_values() {
             self.schedule(self.now, What::Cut { wire });
         }
+        self.agents.retain(|(of, _), _| *of != node.0);
+    }
+
+    /// Ends a node as [`World::kill`] does, and gives its memory back: nothing can be asked of it
+    /// afterwards.
+    pub fn bury(&mut self, node: NodeIndex) {
+        self.kill(node);
+        let blank = Node::new(self.config(Vec::new()), [0; 32], self.now);
+        let buried = &mut self.nodes[node.0];
+        buried.node = blank;
+        buried.timer = Instant::FAR_FUTURE;
+        buried.events = Vec::new();
+        buried.answers = VecDeque::new();
+        buried.library = Library::default();
     }
 
     /// A node's host goes offline: its links end, and nobody reaches it. It keeps its state, as
@@ -377,6 +435,8 @@ impl World {
                 let why = "connection refused".into();
                 self.input(node, Input::Closed { link, why });
             }
+            What::Gathered { node, link, first } => self.gathered(node, link, first),
+            What::NoWay { node, link } => self.no_way(node, link),
             What::Arrive { wire } => self.arrive(wire),
             What::Deliver { wire, to_acceptor } => {
                 let direction = self.direction(wire, to_acceptor);
@@ -412,7 +472,10 @@ impl World {
                 for to_acceptor in [false, true] {
                     let (node, link) = self.end(wire, to_acceptor);
                     if let Some(link) = link {
-                        self.nodes[node].links.remove(&link);
+                        // A link of this name may be another's already, where the node is new.
+                        if self.nodes[node].links.get(&link) == Some(&wire) {
+                            self.nodes[node].links.remove(&link);
+                        }
                         let why = "the link was cut".into();
                         self.input(node, Input::Closed { link, why });
                     }
@@ -431,57 +494,6 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, wire: usize) {
-        let (node, _) = self.wires[wire].acceptor;
-        let (dialler, link) = self.wires[wire].dialler;
-        let binding = if self.wires[wire].websocket {
-            Binding::WebSocket
-        } else {
-            Binding::Tls {
-                certificate_sha256: self.nodes[node].certificate,
-            }
-        };
-        let accepted = self.nodes[node]
-            .alive
-            .then(|| self.nodes[node].node.accept(self.now, binding, None))
-            .flatten();
-        let Some(accepted) = accepted else {
-            self.wires[wire].dead = true;
-            let why = "connection refused".into();
-            return self.input(dialler, Input::Closed { link, why });
-        };
-        self.wires[wire].acceptor.1 = Some(accepted);
-        self.nodes[node].links.insert(accepted, wire);
-        self.drain(node);
-        let peer = None;
-        self.input(
-            dialler,
-            Input::Connected {
-                link,
-                binding,
-                peer,
-            },
-        );
-    }
-
-    fn direction(&mut self, wire: usize, to_acceptor: bool) -> &mut Direction {
-        let wire = &mut self.wires[wire];
-        if to_acceptor {
-            &mut wire.forward
-        } else {
-            &mut wire.back
-        }
-    }
-
-    fn end(&self, wire: usize, acceptor: bool) -> (usize, Option<LinkId>) {
-        let wire = &self.wires[wire];
-        if acceptor {
-            wire.acceptor
-        } else {
-            (wire.dialler.0, Some(wire.dialler.1))
-        }
-    }
-
     fn input(&mut self, node: usize, input: Input) {
         if self.nodes[node].alive {
             self.nodes[node].node.handle_input(self.now, input);
@@ -495,7 +507,9 @@ impl World {
             match self.nodes[node].node.poll_output() {
                 Output::Transmit { link, bytes } => self.transmit(node, link, bytes),
                 Output::Event(Event::Dial { link, target }) => self.dial(node, link, &target),
+                Output::Event(Event::Signal { link, signal }) => self.signal(node, link, &signal),
                 Output::Event(Event::HangUp { link, .. }) => {
+                    self.agents.remove(&(node, link));
                     if let Some(wire) = self.nodes[node].links.remove(&link) {
                         // What was sent before still arrives.
                         let at = self.wires[wire]
@@ -532,7 +546,10 @@ impl World {
                         self.schedule(at, What::Content { node });
                     }
                 }
-                Output::Event(event) => self.nodes[node].events.push(event),
+                Output::Event(event) if self.nodes[node].keeps_events => {
+                    self.nodes[node].events.push(event);
+                }
+                Output::Event(_) => {}
                 Output::Timeout(at) => {
                     let at = at.max(self.now);
                     if at != Instant::FAR_FUTURE && at != self.nodes[node].timer {
@@ -545,71 +562,11 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, node: usize, link: LinkId, bytes: Bytes) {
-        let Some(wire) = self.nodes[node].links.get(&link).copied() else {
-            return;
-        };
-        let to_acceptor = self.wires[wire].dialler == (node, link);
-        let (now, latency, bandwidth) = (
-            self.now,
-            self.wires[wire].latency,
-            self.wires[wire].bandwidth,
-        );
-        let direction = self.direction(wire, to_acceptor);
-        let len = bytes.len();
-        direction.buffered += len;
-        let takes = Duration::from_micros(len as u64 * 1_000_000 / bandwidth);
-        direction.free_at = direction.free_at.max(now) + takes;
-        let left = direction.free_at;
-        direction.in_flight.push_back(bytes);
-        self.schedule(
-            left,
-            What::Left {
-                wire,
-                to_acceptor,
-                bytes: len,
-            },
-        );
-        self.schedule(left + latency, What::Deliver { wire, to_acceptor });
-    }
-
-    fn dial(&mut self, node: usize, link: LinkId, target: &Target) {
-        let (address, websocket) = match target {
-            Target::Tls { addresses } => (addresses.first().copied(), false),
-            Target::WebSocket { url } => {
-                let host = url.trim_start_matches("ws://").split('/').next();
-                (host.and_then(|host| host.parse().ok()), true)
-            }
-            Target::WebRtc { .. } | Target::Offer | Target::Answer(_) => (None, false),
-        };
-        let there = self.nodes.iter().position(|other| {
-            other.alive
-                && !other.offline
-                && other
-                    .router
-                    .as_ref()
-                    .is_some_and(|router| router.addresses.first().copied() == address)
-        });
-        let latency = self.draw(self.model.latency.clone());
-        let Some(there) = there else {
-            return self.schedule(self.now + latency, What::Refused { node, link });
-        };
-        let model = self.model.bandwidth.clone();
-        let bandwidth = model.start + self.below(model.end - model.start);
-        self.wires.push(Wire {
-            dialler: (node, link),
-            acceptor: (there, None),
-            websocket,
-            latency,
-            bandwidth,
-            forward: Direction::default(),
-            back: Direction::default(),
-            dead: false,
-        });
-        let wire = self.wires.len() - 1;
-        self.nodes[node].links.insert(link, wire);
-        // A round trip for the transport's own handshake.
-        self.schedule(self.now + latency * 2, What::Arrive { wire });
+    /// The node that answers at an address, if it is there.
+    fn at_address(&self, address: SocketAddr) -> Option<usize> {
+        let node = *self.by_address.get(&address)?;
+        let there = self.nodes[node].alive && !self.nodes[node].offline;
+        there.then_some(node)
     }
 
     fn schedule(&mut self, at: Instant, what: What) {
