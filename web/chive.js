@@ -21,6 +21,7 @@
  *
  * @module
  */
+import { Connections } from './rtc.js';
 import { typeOf } from './types.js';
 
 /**
@@ -31,6 +32,8 @@ import { typeOf } from './types.js';
  * @property {number} [memoryBytes] how much verified content is kept; what was played longest ago goes first
  * @property {number} [maxMetadataBytes] the longest info dictionary that is accepted
  * @property {number} [findTimeoutMs] how long a torrent is looked for
+ * @property {boolean} [route] whether this tab is a router for others too, which it is unless told otherwise
+ * @property {string[]} [stun] `stun:HOST:PORT`, who tell this tab how it is seen from outside
  */
 
 /**
@@ -69,6 +72,7 @@ import { typeOf } from './types.js';
  * @property {TorrentStatus[]} torrents
  * @property {{sent: number, received: number}} link_bytes
  * @property {number} [routers_known] routers that the bridges told of
+ * @property {string | null} [asks_only] why this tab is no router for others, in a sentence
  */
 
 /** How long a torrent is looked for, unless it is said otherwise. */
@@ -113,6 +117,8 @@ export class Chive extends EventTarget {
   /** @type {string | null} the folder that the service worker serves */
   #scope = null;
   #keepAlive = 0;
+  /** @type {Connections | null} */
+  #connections = null;
   /** @type {Error | null} */
   #ended = null;
 
@@ -139,12 +145,18 @@ export class Chive extends EventTarget {
     const chive = new Chive();
     try {
       const serving = chive.#serve();
+      chive.#connections = await Connections.create(
+        (message, transfer = []) => chive.#worker.postMessage(message, transfer),
+        options.stun,
+      );
       await chive.#call('start', {
         bridges,
         hops: options.hops ?? 3,
         memory_bytes: options.memoryBytes ?? defaultMemoryBytes(),
         max_metadata_bytes: options.maxMetadataBytes,
         find_timeout_ms: options.findTimeoutMs ?? FIND_TIMEOUT_MS,
+        route: options.route ?? true,
+        dtls_sha256: chive.#connections?.certificate_sha256,
       });
       await serving;
       return chive;
@@ -243,6 +255,8 @@ export class Chive extends EventTarget {
       this.#status = message.status;
     } else if (message.event) {
       this.#dispatch(message.event);
+    } else if (message.rtc) {
+      this.#connections?.handle(message);
     } else if (message.streams !== undefined) {
       this.#stay(message.streams > 0);
     } else {
@@ -266,6 +280,7 @@ export class Chive extends EventTarget {
     if (this.#ended) return;
     this.#ended = error;
     this.#worker.terminate();
+    this.#connections?.close();
     instances.delete(this.#id);
     this.#stay(false);
     for (const { reject } of this.#calls.values()) reject(error);

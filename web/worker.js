@@ -4,10 +4,13 @@
  * wasm holds; the page and the service worker reach it by messages only.
  *
  * From the page: `{id, call, args}`, answered by `{id, value}` or `{id, error}`;
- * `{stream, port}`, after which the port is spoken to as in `serve`.
- * To the page: `{status}`, `{event}`, `{streams: how many are open}`.
+ * `{stream, port}`, after which the port is spoken to as in `serve`; `{rtc}`.
+ * To the page: `{status}`, `{event}`, `{streams: how many are open}`, `{rtc}`.
+ * What is said of WebRTC stands in `rtc.js`.
  */
+import { PortChannel } from './channel.js';
 import { headFor } from './http.js';
+import { Identity } from './identity.js';
 import { typeOf } from './types.js';
 
 /** The most that one pull gives. */
@@ -38,6 +41,10 @@ const CHANGES = new Set(['metadata', 'failed', 'bridge', 'circuits', 'source-dro
 
 /** @type {any} the node, once it is started */
 let host = null;
+/** @type {Identity | null} who this tab is, where it carries for others */
+let identity = null;
+/** Why this tab only asks, in a sentence, if it does. @type {string | null} */
+let asksOnly = null;
 /** @type {Map<number, {infohash: string, files: WorkerFile[]}>} */
 const torrents = new Map();
 /** @type {Map<number, () => void>} who waits for which read */
@@ -64,9 +71,12 @@ const calls = {
     } catch (error) {
       throw new Error(`This browser could not start the onion router: ${clause(error)}.`);
     }
-    const seed = crypto.getRandomValues(new Uint8Array(32));
+    // The node's own, and its onion key.
+    const seed = crypto.getRandomValues(new Uint8Array(64));
+    identity = await whoWeAre(settings);
+    const keys = identity && { rsa: hex(identity.rsa), ed25519: hex(identity.ed25519) };
     try {
-      host = new module.Host(settings, seed, onEvent);
+      host = new module.Host({ ...settings, identity: keys }, seed, onEvent);
     } catch (error) {
       throw new Error(`The onion router did not start: ${clause(error)}.`);
     }
@@ -87,6 +97,13 @@ const calls = {
 self.onmessage = async ({ data }) => {
   if (data.stream) {
     serve(data.port, data.stream);
+    return;
+  }
+  if (data.rtc) {
+    // A channel is taken in the turn in which it came, or its first event is missed.
+    if (data.rtc === 'channel') host.rtc_channel(data.link, data.channel ?? new PortChannel(data.port));
+    else if (data.rtc === 'signal') host.rtc_signal(data.link, data.signal);
+    else if (data.rtc === 'closed') host.rtc_closed(data.link, data.why);
     return;
   }
   try {
@@ -111,6 +128,14 @@ function onEvent(event) {
     waiting.delete(event.read);
     return;
   }
+  if (event.type === 'rtc') {
+    tell(event);
+    return;
+  }
+  if (event.type === 'sign') {
+    void sign(event);
+    return;
+  }
   if (event.type === 'metadata') torrents.set(event.torrent, event);
   if (events.push(event) === 1) queueMicrotask(flush);
 }
@@ -127,7 +152,39 @@ function tick() {
   letIdleReadsGo();
   if (!changed && torrents.size === 0) return;
   changed = false;
-  tell({ status: host.status() });
+  tell({ status: { ...host.status(), asks_only: asksOnly } });
+}
+
+/**
+ * New keys for this session, where this tab is to carry for others and can.
+ * @param {{route?: boolean, dtls_sha256?: string}} settings
+ */
+async function whoWeAre({ route = true, dtls_sha256 }) {
+  asksOnly = null;
+  if (!route) {
+    asksOnly = 'This tab only asks: carrying for others is switched off.';
+  } else if (!dtls_sha256) {
+    asksOnly = 'This tab only asks: this browser has no WebRTC, by which others could reach it.';
+  } else {
+    try {
+      return await Identity.create();
+    } catch (error) {
+      asksOnly = `This tab only asks: ${clause(error)}.`;
+    }
+  }
+  return null;
+}
+
+/** @param {{request: number, key: 'rsa' | 'ed25519', message: string}} event */
+async function sign({ request, key, message }) {
+  const bytes = Uint8Array.from(message.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  const signature = await identity?.sign(key, bytes).catch(() => undefined);
+  host.signed(request, signature);
+}
+
+/** @param {Uint8Array} bytes */
+function hex(bytes) {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function letIdleReadsGo() {

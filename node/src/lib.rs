@@ -22,3 +22,7 @@ pub mod wire;
 pub mod native;
 #[cfg(all(target_arch = "wasm32", feature = "web"))]
 pub mod web;
+/// What of the tab's host needs no tab is tested without one.
+#[cfg(all(test, not(target_arch = "wasm32")))]
+#[path = "web/signal.rs"]
+mod web_signal;

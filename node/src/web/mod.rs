@@ -1,7 +1,9 @@
-//! The tab's host: drives a [`Node`] in a dedicated worker over WebSockets and timers, and shows
-//! it to the page's JavaScript as [`Host`].
+//! The tab's host: drives a [`Node`] in a dedicated worker over WebSockets, data channels and
+//! timers, and shows it to the page's JavaScript as [`Host`].
 
+mod channel;
 mod describe;
+mod signal;
 mod socket;
 
 use std::cell::RefCell;
@@ -10,14 +12,18 @@ use std::rc::Rc;
 
 use js_sys::{Function, Uint8Array};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use crate::ids::{LinkId, ReadId, TorrentId};
-use crate::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Target, Transports};
+use crate::ids::{LinkId, ReadId, SignatureId, TorrentId};
+use crate::node::{
+    BridgeLine, Config, Event, HostKey, Input, Limits, Node, Output, Target, Transports,
+};
 use crate::ordb::{Demand, Read};
 use crate::time::Instant;
 use crate::torrent::{Magnet, TorrentFile};
-use crate::wire::Roles;
+use crate::wire::{Roles, Signal};
+use channel::{Channel, DataChannel};
 use socket::Socket;
 
 /// How soon a WebSocket that still holds bytes is looked at again: it does not say when it has
@@ -34,6 +40,26 @@ struct Settings {
     memory_bytes: Option<usize>,
     max_metadata_bytes: Option<usize>,
     find_timeout_ms: Option<u64>,
+    /// SHA-256 of the DTLS certificate that the page shows in WebRTC, in hex; none if it makes none.
+    dtls_sha256: Option<String>,
+    /// Whether this tab is a router for others.
+    #[serde(default = "default_route")]
+    route: bool,
+    /// Its public keys, whose secret halves the browser holds; none if it has none.
+    identity: Option<PublicKeys>,
+}
+
+/// In hex.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublicKeys {
+    /// SubjectPublicKeyInfo.
+    rsa: String,
+    ed25519: String,
+}
+
+fn default_route() -> bool {
+    true
 }
 
 fn default_hops() -> usize {
@@ -57,7 +83,11 @@ pub struct Host(Rc<RefCell<Inner>>);
 struct Inner {
     node: Node,
     began_ms: f64,
-    sockets: BTreeMap<LinkId, Socket>,
+    transports: BTreeMap<LinkId, Transport>,
+    /// SHA-256 of the DTLS certificate that the page shows in WebRTC.
+    dtls_sha256: Option<[u8; 32]>,
+    /// What the page is to be told once the node is let go of.
+    told: Vec<Value>,
     on_event: Function,
     /// The browser's timer, when it will fire, and what it calls.
     timer: Option<(f64, Instant)>,
@@ -65,10 +95,27 @@ struct Inner {
     closed: bool,
 }
 
+enum Transport {
+    Socket(Socket),
+    Channel(Channel),
+}
+
+impl Transport {
+    /// Whether the browser holds bytes of it and does not say when it has sent them.
+    fn must_be_watched(&self) -> bool {
+        matches!(self, Transport::Socket(socket) if socket.holds())
+    }
+
+    /// Whether the node has not been told yet what the browser took.
+    const fn is_unreported(&self) -> bool {
+        matches!(self, Transport::Channel(channel) if channel.is_unreported())
+    }
+}
+
 #[wasm_bindgen]
 impl Host {
     /// Starts a node. `settings` is `{bridges, hops?, memory_bytes?, max_metadata_bytes?,
-    /// find_timeout_ms?}`, `seed` 32 bytes of `crypto.getRandomValues`;
+    /// find_timeout_ms?, dtls_sha256?, route?, identity?: {rsa, ed25519}}`, `seed` 64 bytes of `crypto.getRandomValues`;
     /// `on_event` is called with one object an event.
     #[wasm_bindgen(constructor)]
     pub fn new(settings: JsValue, seed: &[u8], on_event: Function) -> Result<Host, JsError> {
@@ -78,14 +125,21 @@ impl Host {
             .ok_or_else(|| JsError::new("the settings must be an object"))?;
         let settings: Settings = serde_json::from_str(&text)
             .map_err(|error| JsError::new(&format!("the settings are wrong: {error}")))?;
-        let seed = seed
-            .try_into()
-            .map_err(|_| JsError::new("the seed must be 32 random bytes"))?;
+        let (Some(&seed), Some(&onion), 64) = (
+            seed.first_chunk::<32>(),
+            seed.last_chunk::<32>(),
+            seed.len(),
+        ) else {
+            return Err(JsError::new("the seed must be 64 random bytes"));
+        };
         let config = config_from(&settings)?;
+        let dtls_sha256 = config.dtls_certificate_sha256;
         let inner = Inner {
             node: Node::new(config, seed, Instant::ZERO),
             began_ms: performance_now(),
-            sockets: BTreeMap::new(),
+            transports: BTreeMap::new(),
+            dtls_sha256,
+            told: Vec::new(),
             on_event,
             timer: None,
             on_timer: None,
@@ -184,6 +238,38 @@ impl Host {
         self.with(|node, now| node.close_read(now, ReadId(read as u64)));
     }
 
+    /// Takes the data channel of a connection that was asked for.
+    pub fn rtc_channel(&self, link: f64, channel: DataChannel) {
+        let link = LinkId(link as u64);
+        let weak = Rc::downgrade(&self.0);
+        // One whose link the node has given up by now is dropped, and the page knows.
+        if let Some(Transport::Channel(waiting)) = self.0.borrow_mut().transports.get_mut(&link) {
+            waiting.adopt(channel, link, &weak);
+        }
+    }
+
+    /// What the browser says to the other side of a connection: `{form: 'offer' | 'answer' |
+    /// 'candidate', …}`.
+    pub fn rtc_signal(&self, link: f64, signal: JsValue) {
+        let link = LinkId(link as u64);
+        let text = js_sys::JSON::stringify(&signal).ok();
+        let signal = text.and_then(|text| signal::from_page(&text.as_string()?));
+        if let Some(signal) = signal {
+            handle(&self.0, Input::Signal { link, signal });
+        }
+    }
+
+    /// A connection could not be made, or is lost.
+    pub fn rtc_closed(&self, link: f64, why: &str) {
+        channel::closed(&self.0, LinkId(link as u64), why);
+    }
+
+    /// The signature that a `sign` event asked for; undefined if the browser made none.
+    pub fn signed(&self, request: f64, signature: Option<Vec<u8>>) {
+        let request = SignatureId(request as u64);
+        handle(&self.0, Input::Signed { request, signature });
+    }
+
     /// Bridges, circuits, torrents and bytes, as a plain object.
     pub fn status(&self) -> JsValue {
         let inner = self.0.borrow();
@@ -194,7 +280,7 @@ impl Host {
     pub fn close(&self) {
         let mut inner = self.0.borrow_mut();
         inner.closed = true;
-        inner.sockets.clear();
+        inner.transports.clear();
         if let Some((timer, _)) = inner.timer.take() {
             clear_timeout(timer);
         }
@@ -236,11 +322,20 @@ fn config_from(settings: &Settings) -> Result<Config, JsError> {
     if let Some(ms) = settings.find_timeout_ms {
         limits.find_timeout = std::time::Duration::from_millis(ms);
     }
+    let dtls_certificate_sha256 = match &settings.dtls_sha256 {
+        Some(text) => Some(
+            signal::from_hex(text).ok_or_else(|| JsError::new("the DTLS fingerprint is wrong"))?,
+        ),
+        None => None,
+    };
     Ok(Config {
         identity: None,
         tls_certificate_sha256: None,
-        dtls_certificate_sha256: None,
-        transports: Transports::TAB,
+        dtls_certificate_sha256,
+        transports: Transports {
+            webrtc: dtls_certificate_sha256.is_some(),
+            ..Transports::TAB
+        },
         roles: Roles(0),
         addresses: Vec::new(),
         bridges,
@@ -263,14 +358,132 @@ impl Inner {
     fn report_buffers(&mut self) -> bool {
         let now = self.now();
         let mut held = false;
-        for (link, socket) in &mut self.sockets {
-            if let Some(bytes) = socket.buffered_change() {
+        for (link, transport) in &mut self.transports {
+            let change = match transport {
+                Transport::Socket(socket) => {
+                    held |= socket.holds();
+                    socket.buffered_change()
+                }
+                Transport::Channel(channel) => channel.buffered_change(),
+            };
+            if let Some(bytes) = change {
                 let link = *link;
                 self.node.handle_input(now, Input::Buffered { link, bytes });
             }
-            held |= socket.holds();
         }
         held
+    }
+
+    /// Does one thing that the node wants.
+    fn perform(&mut self, event: Event, inner: &Rc<RefCell<Inner>>) {
+        match event {
+            Event::Dial { link, target } => {
+                if let Err(why) = self.dial(link, target, inner) {
+                    let now = self.now();
+                    self.node.handle_input(now, Input::Closed { link, why });
+                }
+            }
+            Event::HangUp { link, .. } => {
+                if let Some(Transport::Channel(_)) = self.transports.remove(&link) {
+                    self.ask_page("close", link);
+                }
+            }
+            Event::Signal { link, signal } => {
+                let Some(Transport::Channel(channel)) = self.transports.get_mut(&link) else {
+                    return;
+                };
+                if let Signal::Answer(answer) = &signal {
+                    channel.answered(answer.certificate_sha256);
+                }
+                if let Some(signal) = signal::to_page(&signal) {
+                    self.told.push(
+                        json!({ "type": "rtc", "rtc": "signal", "link": link.0, "signal": signal }),
+                    );
+                }
+            }
+            Event::Sign {
+                request,
+                key,
+                message,
+            } => {
+                let key = match key {
+                    HostKey::Rsa => "rsa",
+                    HostKey::Ed25519 => "ed25519",
+                };
+                self.told.push(json!({
+                    "type": "sign",
+                    "request": request.0,
+                    "key": key,
+                    "message": signal::hex(&message),
+                }));
+            }
+            event => self.told.extend(describe::event(&self.node, &event)),
+        }
+    }
+
+    /// Begins a transport, or says why there can be none.
+    fn dial(
+        &mut self,
+        link: LinkId,
+        target: Target,
+        inner: &Rc<RefCell<Inner>>,
+    ) -> Result<(), String> {
+        let transport = match target {
+            Target::WebSocket { url } => {
+                Transport::Socket(Socket::open(&url, link, Rc::downgrade(inner))?)
+            }
+            Target::Tls { .. } => {
+                return Err("a tab cannot dial an OR port: give a ws:// or wss:// line".into());
+            }
+            Target::WebRtc {
+                addresses,
+                certificate_sha256,
+            } => {
+                let addresses: Vec<Value> = addresses
+                    .iter()
+                    .map(|address| json!({ "host": address.ip().to_string(), "port": address.port() }))
+                    .collect();
+                let channel = self.channel(Some(certificate_sha256))?;
+                self.told.push(json!({
+                    "type": "rtc",
+                    "rtc": "dial",
+                    "link": link.0,
+                    "addresses": addresses,
+                    "certificate_sha256": signal::hex(&certificate_sha256),
+                }));
+                channel
+            }
+            Target::Offer => {
+                let channel = self.channel(None)?;
+                self.ask_page("offer", link);
+                channel
+            }
+            Target::Answer(offer) => {
+                let channel = self.channel(Some(offer.certificate_sha256))?;
+                let description = signal::description("offer", &offer);
+                self.told.push(json!({
+                    "type": "rtc",
+                    "rtc": "answer",
+                    "link": link.0,
+                    "description": description,
+                }));
+                channel
+            }
+        };
+        self.transports.insert(link, transport);
+        Ok(())
+    }
+
+    /// A connection that the page will make.
+    fn channel(&self, peer_sha256: Option<[u8; 32]>) -> Result<Transport, String> {
+        let own = self.dtls_sha256.ok_or("this browser has no WebRTC")?;
+        Ok(Transport::Channel(Channel::new(own, peer_sha256)))
+    }
+
+    /// Tells the page something of a connection that needs no more words.
+    fn ask_page(&mut self, rtc: &str, link: LinkId) {
+        self.told
+            .push(json!({ "type": "rtc", "rtc": rtc, "link": link.0 }));
     }
 
     /// Sets the browser's timer for `at`, unless it is set so already.
@@ -310,49 +523,31 @@ fn handle(inner: &Rc<RefCell<Inner>>, input: Input) {
 /// Does what the node wants, until it wants nothing more for now.
 fn drive(inner: &Rc<RefCell<Inner>>) {
     // Events are told after the node is let go of: the page may call back at once.
-    let mut told = Vec::new();
-    {
+    let told = {
         let mut guard = inner.borrow_mut();
         let this = &mut *guard;
         if this.closed {
             return;
         }
-        let held = this.report_buffers();
-        let at = loop {
-            match this.node.poll_output() {
-                Output::Transmit { link, bytes } => {
-                    if let Some(socket) = this.sockets.get_mut(&link) {
-                        socket.send(&bytes);
-                    }
+        let (held, at) = loop {
+            let held = this.report_buffers();
+            let at = loop {
+                match this.node.poll_output() {
+                    Output::Transmit { link, bytes } => match this.transports.get_mut(&link) {
+                        Some(Transport::Socket(socket)) => socket.send(&bytes),
+                        Some(Transport::Channel(channel)) => channel.send(&bytes),
+                        None => {}
+                    },
+                    Output::Event(event) => this.perform(event, inner),
+                    Output::Timeout(at) => break at,
                 }
-                Output::Event(Event::Dial { link, target }) => {
-                    let socket = match target {
-                        Target::WebSocket { url } => Socket::open(&url, link, Rc::downgrade(inner)),
-                        Target::Tls { .. } => {
-                            Err("a tab cannot dial an OR port: give a ws:// or wss:// line".into())
-                        }
-                        Target::WebRtc { .. } | Target::Offer | Target::Answer(_) => {
-                            Err("this tab's host makes no WebRTC".into())
-                        }
-                    };
-                    match socket {
-                        Ok(socket) => {
-                            this.sockets.insert(link, socket);
-                        }
-                        Err(why) => {
-                            let now = this.now();
-                            this.node.handle_input(now, Input::Closed { link, why });
-                        }
-                    }
-                }
-                Output::Event(Event::HangUp { link, .. }) => {
-                    this.sockets.remove(&link);
-                }
-                Output::Event(event) => told.extend(describe::event(&this.node, &event)),
-                Output::Timeout(at) => break at,
+            };
+            // What a channel took at once may make room for what waits.
+            if !this.transports.values().any(Transport::is_unreported) {
+                break (held, at);
             }
         };
-        let held = held || this.sockets.values().any(Socket::holds);
+        let held = held || this.transports.values().any(Transport::must_be_watched);
         let at = if held {
             let soon = std::time::Duration::from_micros((BUFFER_POLL_MS * 1000.0) as u64);
             at.min(this.now() + soon)
@@ -360,7 +555,8 @@ fn drive(inner: &Rc<RefCell<Inner>>) {
             at
         };
         this.set_timer(at);
-    }
+        std::mem::take(&mut this.told)
+    };
     if told.is_empty() {
         return;
     }

@@ -8,7 +8,7 @@ use js_sys::{ArrayBuffer, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
 
-use super::{Inner, handle};
+use super::{Inner, Transport, handle};
 use crate::ids::LinkId;
 use crate::link::Binding;
 use crate::node::Input;
@@ -70,10 +70,12 @@ impl Socket {
             if let Some(inner) = to.upgrade() {
                 // Nothing may touch the socket's closures while this one runs, so the socket is
                 // kept until the node has been told.
-                let gone = inner.borrow_mut().sockets.remove(&link);
+                let gone = inner.borrow_mut().transports.remove(&link);
                 let why = close_sentence(event.code(), &event.reason(), was_opened.get());
                 tell(Input::Closed { link, why }, &to);
-                gone.map(Socket::dispose);
+                if let Some(Transport::Socket(socket)) = gone {
+                    socket.dispose();
+                }
             }
         });
         let mark = Closure::<dyn FnMut()>::once_into_js(move || opened.set(true));
