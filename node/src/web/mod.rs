@@ -9,6 +9,7 @@ mod socket;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use js_sys::{Function, Uint8Array};
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::ids::{LinkId, ReadId, SignatureId, TorrentId};
+use crate::link::Identity;
 use crate::node::{
     BridgeLine, Config, Event, HostKey, Input, Limits, Node, Output, Target, Transports,
 };
@@ -56,6 +58,15 @@ struct PublicKeys {
     /// SubjectPublicKeyInfo.
     rsa: String,
     ed25519: String,
+}
+
+impl PublicKeys {
+    fn identity(&self, onion_secret: [u8; 32]) -> Result<Arc<Identity>, JsError> {
+        let wrong = || JsError::new("the identity's keys are wrong");
+        let rsa = signal::bytes(&self.rsa).ok_or_else(wrong)?;
+        let ed25519 = signal::from_hex(&self.ed25519).ok_or_else(wrong)?;
+        Ok(Arc::new(Identity::hosted(&rsa, ed25519, onion_secret)?))
+    }
 }
 
 fn default_route() -> bool {
@@ -132,7 +143,7 @@ impl Host {
         ) else {
             return Err(JsError::new("the seed must be 64 random bytes"));
         };
-        let config = config_from(&settings)?;
+        let config = config_from(&settings, onion)?;
         let dtls_sha256 = config.dtls_certificate_sha256;
         let inner = Inner {
             node: Node::new(config, seed, Instant::ZERO),
@@ -298,7 +309,7 @@ impl Host {
     }
 }
 
-fn config_from(settings: &Settings) -> Result<Config, JsError> {
+fn config_from(settings: &Settings, onion_secret: [u8; 32]) -> Result<Config, JsError> {
     let bridges: Vec<BridgeLine> = settings
         .bridges
         .iter()
@@ -328,15 +339,24 @@ fn config_from(settings: &Settings) -> Result<Config, JsError> {
         ),
         None => None,
     };
+    let identity = match &settings.identity {
+        Some(keys) if settings.route => Some(keys.identity(onion_secret)?),
+        _ => None,
+    };
     Ok(Config {
-        identity: None,
+        // A tab carries for others, and serves what it has, as soon as it has a name.
+        roles: if identity.is_some() {
+            Roles::ROUTER.with(Roles::ORDB)
+        } else {
+            Roles(0)
+        },
+        identity,
         tls_certificate_sha256: None,
         dtls_certificate_sha256,
         transports: Transports {
             webrtc: dtls_certificate_sha256.is_some(),
             ..Transports::TAB
         },
-        roles: Roles(0),
         addresses: Vec::new(),
         bridges,
         hops: settings.hops,

@@ -133,15 +133,19 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// As many bytes as there are to be, from hex.
 pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    bytes(text)?.try_into().ok()
+}
+
+/// Bytes from hex.
+pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    digits
+        .chunks_exact(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 /// A UUID with its four dashes.
