@@ -163,4 +163,5 @@ fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
 }
 
 #[cfg(test)]
+#[path = "signal/tests.rs"]
 mod tests;
