@@ -62,7 +62,7 @@ impl Unsigned {
     }
 
     /// To be signed with the RSA key.
-    pub(super) const fn rsa(message: Vec<u8>) -> Self {
+    pub const fn rsa(message: Vec<u8>) -> Self {
         Unsigned {
             key: HostKey::Rsa,
             padding: Padding::Pkcs1,
@@ -214,6 +214,11 @@ impl Identity {
     /// The ntor onion key, secret half.
     pub const fn onion_secret(&self) -> &StaticSecret {
         &self.onion
+    }
+
+    /// The RSA identity key, public half, as PKCS#1 DER.
+    pub fn rsa_der(&self) -> Vec<u8> {
+        self.rsa.to_der()
     }
 
     /// The RSA identity key, public half.

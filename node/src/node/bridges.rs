@@ -7,8 +7,8 @@ use std::time::Duration;
 use rand_core::Rng;
 
 use crate::circuit::client::{FirstHop, Router};
-use crate::ids::{CircuitId, LinkId, OnionKey};
-use crate::link::{Expected, RouterIds, Unsigned};
+use crate::ids::{CircuitId, LinkId, OnionKey, StreamId};
+use crate::link::{Expected, RouterIds};
 use crate::node::Node;
 use crate::node::bridge_line::BridgeLine;
 use crate::node::io::{BridgeState, Event, Target};
@@ -17,16 +17,12 @@ use crate::node::mesh::Way;
 use crate::node::origin::Purpose;
 use crate::node::timers::Wake;
 use crate::time::Instant;
-use crate::wire::{
-    DbFindPeer, DbFoundPeer, Descriptor, DescriptorBody, DestroyReason, RelayMessage, Roles,
-};
+use crate::wire::{DbFindPeer, DbFoundPeer, Descriptor, RelayMessage, Roles};
 
 /// The first wait before a bridge is tried again; it doubles up to [`RETRY_MOST`].
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The longest wait before a bridge is tried again.
 const RETRY_MOST: Duration = Duration::from_secs(30);
-/// How long a router's descriptor holds; it is renewed after a third of that.
-const DESCRIPTOR_LIFE: Duration = Duration::from_secs(3600);
 /// Bridges that a client is linked to at once: more samples of routers, and one to fall back on.
 const CLIENT_BRIDGES: usize = 2;
 /// Routers asked for at once.
@@ -43,8 +39,10 @@ pub(crate) struct Bridge {
     pub(crate) link: Option<LinkId>,
     circuit: Option<CircuitId>,
     retry: Duration,
-    /// When it is next asked for routers, or registered with.
+    /// When it is next asked for routers.
     due: Instant,
+    /// The descriptor that it was last told, and the stream on which it says whether it took it.
+    told: Option<(Descriptor, Option<StreamId>)>,
 }
 
 impl Bridge {
@@ -56,6 +54,7 @@ impl Bridge {
             circuit: None,
             retry: RETRY_FIRST,
             due: Instant::ZERO,
+            told: None,
         }
     }
 
@@ -69,10 +68,10 @@ impl Bridge {
 impl Node {
     /// Dials the bridges that are to be linked and are not.
     pub(crate) fn dial_bridges(&mut self) {
-        let most = if self.config.identity.is_some() {
-            self.bridges.len()
-        } else {
+        let most = if self.config.asks {
             CLIENT_BRIDGES
+        } else {
+            self.bridges.len()
         };
         let mut linked = self.bridges.iter().filter(|b| b.link.is_some()).count();
         for index in 0..self.bridges.len() {
@@ -197,6 +196,7 @@ impl Node {
         if let Some(bridge) = self.bridges.get_mut(index) {
             bridge.retry = RETRY_FIRST;
             bridge.due = self.now;
+            bridge.told = None;
         }
         self.set_bridge_state(index, BridgeState::Connected);
         self.directory_dirty = true;
@@ -239,34 +239,30 @@ impl Node {
         self.directory_dirty = true;
     }
 
-    /// Registers with the bridges, or asks them for routers, where that is due.
+    /// Registers with the bridges, and asks them for routers, where that is due.
     pub(crate) fn talk_to_bridges(&mut self) {
+        // Which signs it anew if it is due, be there a bridge or not.
+        self.own_descriptor();
+        if std::mem::take(&mut self.signing.untold) {
+            self.greet_again();
+        }
         let enough = self.routers_suffice();
         for index in 0..self.bridges.len() {
-            let now = self.now;
-            let registers = self.config.identity.is_some();
             let Some(bridge) = self.bridges.get_mut(index) else {
                 return;
             };
             let (true, Some(circuit)) = (bridge.is_up(), bridge.circuit) else {
                 continue;
             };
-            if bridge.due > now {
-                self.wake_directory(bridge_due(&self.bridges, index));
-                continue;
-            }
-            bridge.due = now
-                + match (registers, enough) {
-                    (true, _) => DESCRIPTOR_LIFE / 3,
-                    (false, true) => REFRESH,
-                    (false, false) => ASK_AGAIN,
-                };
-            let due = bridge.due;
-            self.wake_directory(due);
-            if registers {
-                self.register_with(circuit);
+            let asks = self.config.asks && bridge.due <= self.now;
+            if asks {
+                bridge.due = self.now + if enough { REFRESH } else { ASK_AGAIN };
             }
             if self.config.asks {
+                self.wake_directory(bridge_due(&self.bridges, index));
+            }
+            self.register_with(index, circuit);
+            if asks {
                 let ask = RelayMessage::DbFindPeer(DbFindPeer::Ask {
                     roles: Roles::ROUTER,
                     count: ASK_ROUTERS,
@@ -277,46 +273,34 @@ impl Node {
         }
     }
 
-    fn register_with(&mut self, circuit: CircuitId) {
-        if self.config.identity.is_none() {
+    /// Tells a bridge what this node says of itself, unless it has been told just that.
+    fn register_with(&mut self, index: usize, circuit: CircuitId) {
+        // If it is yet to be signed, the bridges are looked after again when it is. What names
+        // neither an address nor an introducer is of no use to anybody.
+        let Some(descriptor) = self.own_descriptor().filter(|own| {
+            let own = own.unverified();
+            !own.addresses.is_empty() || !own.introducers.is_empty()
+        }) else {
+            return;
+        };
+        let told = self.bridges.get(index).and_then(|b| b.told.as_ref());
+        if told.is_some_and(|(told, _)| *told == descriptor) {
             return;
         }
-        match self.own_descriptor() {
-            Some(descriptor) => {
-                let stream = self.allocate_stream(circuit);
-                let register = RelayMessage::DbFindPeer(DbFindPeer::Register(Box::new(descriptor)));
-                self.send_own(circuit, stream, &register);
-            }
-            None => self.drop_own(circuit, DestroyReason::INTERNAL),
+        let stream = self.allocate_stream(circuit);
+        if let Some(bridge) = self.bridges.get_mut(index) {
+            bridge.told = Some((descriptor.clone(), stream));
         }
-    }
-
-    /// What this node says of itself, signed now; none if it is nobody.
-    pub(crate) fn own_descriptor(&mut self) -> Option<Descriptor> {
-        let identity = self.config.identity.clone()?;
-        let body = DescriptorBody {
-            rsa_id: identity.ids().rsa,
-            ed25519: identity.ids().ed25519,
-            onion_key: identity.onion_key(),
-            roles: self.config.roles,
-            expiry: self.unix_now() + DESCRIPTOR_LIFE.as_secs(),
-            addresses: self.config.addresses.clone(),
-            dtls: self.config.dtls_certificate_sha256,
-            introducers: self.own_introducers(),
-            provides: None,
-            extensions: Vec::new(),
-        };
-        let signature = body.signed_bytes().ok().and_then(|bytes| {
-            let signature = identity
-                .sign(&Unsigned::ed25519(bytes), &mut self.rng)
-                .ok()?;
-            signature.try_into().ok()
-        });
-        signature.map(|signature| body.signed_with(signature))
+        let register = RelayMessage::DbFindPeer(DbFindPeer::Register(Box::new(descriptor)));
+        self.send_own(circuit, stream, &register);
     }
 
     /// A bridge answered DB_FIND_PEER.
-    pub(crate) fn found_peer(&mut self, index: usize, found: DbFoundPeer) {
+    pub(crate) fn found_peer(&mut self, index: usize, stream: StreamId, found: DbFoundPeer) {
+        let told = self.bridges.get(index).and_then(|b| b.told.as_ref());
+        if told.is_some_and(|(_, registers)| *registers == Some(stream)) {
+            return self.registered_with(index, found.descriptor.is_some());
+        }
         let unix_now = self.unix_now();
         let own = self.config.identity.as_ref().map(|own| own.ids().ed25519);
         let is_bridge = |id| {
@@ -327,25 +311,13 @@ impl Node {
             })
         };
         match found.descriptor {
-            // What answers a registration is the descriptor itself, if the bridge took it.
-            Some(descriptor) if own == Some(descriptor.unverified().ed25519) => {
-                self.set_bridge_state(index, BridgeState::Registered);
-            }
-            None if own.is_some() && !self.config.asks => {
-                let why = "the bridge did not take this router's descriptor: it is full, is no \
-                           bridge, or the clocks differ by more than an hour"
-                    .to_owned();
-                // Without its link the bridge is tried again later.
-                if let Some(link) = self.bridges.get(index).and_then(|bridge| bridge.link) {
-                    self.hang_up(link, &why);
-                }
-            }
             None => {}
             Some(descriptor) => {
                 // Signed by whom it names and still valid; no bridge of ours, which would be
                 // two hops of one circuit.
                 if let Ok(verified) = descriptor.verify(unix_now)
                     && !is_bridge(verified.ed25519)
+                    && own != Some(verified.ed25519)
                 {
                     self.directory.learn(&verified);
                 }
@@ -353,6 +325,22 @@ impl Node {
         }
         if found.remaining == 0 {
             self.directory_dirty = true;
+        }
+    }
+
+    /// A bridge says whether it took this node's descriptor.
+    fn registered_with(&mut self, index: usize, taken: bool) {
+        if taken {
+            return self.set_bridge_state(index, BridgeState::Registered);
+        }
+        let why = "the bridge did not take this router's descriptor: it is full, is no bridge, or \
+                   the clocks differ by more than an hour";
+        if self.config.asks {
+            // It is of use all the same, and is told the next descriptor.
+            tracing::warn!("{why}");
+        } else if let Some(link) = self.bridges.get(index).and_then(|bridge| bridge.link) {
+            // Without its link the bridge is tried again later.
+            self.hang_up(link, why);
         }
     }
 

@@ -15,7 +15,9 @@ use crate::ordb::{ContentAnswer, ContentWant, Failure};
 use crate::store::{StoreAnswer, StoreWant};
 use crate::time::Instant;
 use crate::torrent::Metainfo;
-use crate::wire::{AskFailure, DestroyReason, EndReason, IceDescription, Roles, Signal};
+use crate::wire::{
+    AskFailure, Descriptor, DestroyReason, EndReason, IceDescription, Roles, Signal,
+};
 
 /// What a node is to be. Wall time enters here, once, as data.
 #[derive(Clone)]
@@ -274,6 +276,16 @@ pub enum Event {
         /// What to sign.
         message: Vec<u8>,
     },
+    /// Something could not be signed, and is tried again later. Without link certificates a router
+    /// makes no links; without a descriptor nobody is told of it.
+    Unsigned {
+        /// With which key.
+        key: HostKey,
+        /// A sentence for the log.
+        why: &'static str,
+    },
+    /// What [`crate::node::Node::sign_record`] asked for.
+    Record(Box<Descriptor>),
     /// Find, fetch or forget content.
     Content(ContentWant),
     /// What came of [`crate::node::Node::ping`].

@@ -11,7 +11,7 @@ use crate::crypto::relay::Body;
 use crate::ids::{CircuitId, LinkId};
 use crate::link::{
     Binding, Established, Expected, HANDSHAKE_TIMEOUT, Handshake, HandshakeConfig, HandshakeEvent,
-    LinkError, RouterIds, Side,
+    LinkError, MAX_HANDSHAKE_BYTES, PeerFault, RouterIds, Side,
 };
 use crate::node::Node;
 use crate::node::directory::is_public;
@@ -35,6 +35,11 @@ pub(crate) enum Owner {
 pub(crate) enum LinkState {
     /// The host makes the transport.
     Dialling,
+    /// The transport stands; our own certificates are being signed.
+    AwaitCerts {
+        binding: Binding,
+        peer: Option<IpAddr>,
+    },
     /// VERSIONS to NETINFO.
     Handshaking(Box<Handshake>),
     /// Cells for circuits.
@@ -251,6 +256,9 @@ impl Node {
     }
 
     pub(crate) fn handle_connected(&mut self, id: LinkId, binding: Binding, peer: Option<IpAddr>) {
+        if self.await_certs(id, binding, peer) {
+            return;
+        }
         let mut random = [0; 32];
         self.fill_random(&mut random);
         let unix_now = self.unix_now();
@@ -304,6 +312,10 @@ impl Node {
             link.inbox = bytes;
         } else {
             link.inbox.extend_from_slice(&bytes);
+        }
+        let is_early = !link.is_open() && !matches!(link.state, LinkState::Handshaking(_));
+        if is_early && link.inbox.len() > MAX_HANDSHAKE_BYTES {
+            return self.hang_up(id, &PeerFault::TooMuch.to_string());
         }
         if !link.is_open() && !self.handshake(id) {
             return;

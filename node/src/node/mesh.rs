@@ -498,6 +498,16 @@ impl Node {
         let _ = self.ask(rsa, &[], Question::Ping(own), AskPurpose::Greeting(link));
     }
 
+    /// What this node says of itself has changed: those whom it asks are told.
+    pub(crate) fn greet_again(&mut self) {
+        let asked = self.mesh.neighbours.iter();
+        let asked = asked.filter(|(_, neighbour)| matches!(neighbour.way, Some(Way::Own(_))));
+        let asked: Vec<(LinkId, RsaId)> = asked.map(|(link, n)| (*link, n.ids.rsa)).collect();
+        for (link, rsa) in asked {
+            self.greet(link, rsa);
+        }
+    }
+
     /// A link is gone, and with it the neighbour and what was asked over it.
     pub(crate) fn neighbour_gone(&mut self, link: LinkId) {
         self.mesh.remove(link);

@@ -15,6 +15,7 @@ mod origin;
 mod paths;
 mod queue;
 mod routing;
+mod signing;
 mod stored;
 mod timers;
 
@@ -48,6 +49,7 @@ use links::Link;
 use mesh::Mesh;
 use origin::Own;
 use routing::Routed;
+use signing::Signing;
 use timers::{Timers, Wake};
 
 /// How often a router's link certificates are made anew.
@@ -92,6 +94,7 @@ pub struct Gauges {
 pub struct Node {
     config: Config,
     certs: Option<Arc<LinkCerts>>,
+    signing: Signing,
     rng: ChaCha20Rng,
     now: Instant,
     last_id: u64,
@@ -125,11 +128,11 @@ impl Node {
     /// A node as `config` describes it. All its randomness comes from `seed`, which must be secret
     /// and used once.
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
-        let mut rng = ChaCha20Rng::from_seed(seed);
-        let certs = certify(&config, config.unix_time, &mut rng);
+        let rng = ChaCha20Rng::from_seed(seed);
         let bridges = config.bridges.iter().cloned().map(Bridge::new).collect();
         let mut node = Node {
-            certs,
+            certs: None,
+            signing: Signing::default(),
             rng,
             now,
             last_id: 0,
@@ -158,11 +161,7 @@ impl Node {
             counters: Counters::default(),
             config,
         };
-        if let Some(certs) = &node.certs {
-            let life = certs.renew_at().saturating_sub(node.config.unix_time);
-            node.timers
-                .set(Wake::Certs, now + Duration::from_secs(life));
-        }
+        node.renew_certs();
         node.settle();
         node
     }
@@ -186,8 +185,9 @@ impl Node {
             Input::Buffered { link, bytes } => self.handle_buffered(link, bytes),
             Input::Closed { link, why } => self.link_gone(link, &why),
             Input::Exported { link, secret } => self.handle_exported(link, secret),
-            // Nothing is asked of the host that these answer yet.
-            Input::Signal { .. } | Input::Signed { .. } => {}
+            // Nothing is asked of the host that this answers yet.
+            Input::Signal { .. } => {}
+            Input::Signed { request, signature } => self.handle_signed(request, signature),
             Input::Content(answer) => {
                 self.server.handle_answer(now, answer);
                 self.server_dirty = true;
@@ -270,10 +270,8 @@ impl Node {
             Wake::Handshake(link) => self.hang_up(link, "the other side did not answer in time"),
             Wake::Bridge(index) => self.retry_bridge(index),
             Wake::Directory => self.directory_dirty = true,
-            Wake::Certs => {
-                self.certs = certify(&self.config, self.unix_now(), &mut self.rng);
-                self.timers.set(Wake::Certs, self.now + RENEW_CERTS);
-            }
+            Wake::Certs => self.renew_certs(),
+            Wake::Signatures => self.signatures_late(),
             Wake::Sweep => self.sweep(),
             Wake::Asks => self.expire_asks(),
             Wake::Build(circuit) => self.own_late(circuit),
@@ -330,12 +328,4 @@ impl Node {
     fn unix_now(&self) -> u64 {
         self.config.unix_time + self.now.as_micros() / 1_000_000
     }
-}
-
-/// A router's link certificates. A key that cannot sign was refused when it was made or loaded.
-fn certify(config: &Config, unix_now: u64, rng: &mut ChaCha20Rng) -> Option<Arc<LinkCerts>> {
-    let identity = config.identity.as_ref()?;
-    LinkCerts::new(identity, config.tls_certificate_sha256, unix_now, rng)
-        .ok()
-        .map(Arc::new)
 }

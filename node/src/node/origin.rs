@@ -456,9 +456,9 @@ impl Node {
                     });
                 }
             }
-            (RelayMessage::DbFoundPeer(found), Some(_)) => {
+            (RelayMessage::DbFoundPeer(found), Some(stream)) => {
                 if let Purpose::Bridge(bridge) = own.purpose {
-                    self.found_peer(bridge, found);
+                    self.found_peer(bridge, stream, found);
                 }
             }
             // Questions of the neighbour's own, and answers to ours.

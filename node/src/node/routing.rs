@@ -327,7 +327,7 @@ impl Node {
         let is_previous = self
             .links
             .get(&previous)
-            .and_then(Link::identity)
+            .and_then(Link::shown)
             .is_some_and(|previous| previous.rsa == rsa);
         if is_us || is_previous {
             return self.end_routed(key, DestroyReason::PROTOCOL);

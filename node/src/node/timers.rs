@@ -16,6 +16,8 @@ pub(crate) enum Wake {
     Directory,
     /// A router's link certificates grow old.
     Certs,
+    /// The host has not signed in time.
+    Signatures,
     /// Idle circuits give back memory.
     Sweep,
     /// A circuit that this node builds is late.
