@@ -191,6 +191,7 @@ function goHome() {
   opening.abort();
   leave();
   said.clearError();
+  view.link.value = '';
   if (location.hash !== '') history.pushState(null, '', location.pathname + location.search);
   show('home');
   say('');
@@ -384,7 +385,7 @@ function refresh() {
   words(amount, t('verifiedOf', { part: size(part, language), whole: size(whole, language) }));
   words(speed, t('perSecond', { size: size(rate, language) }));
   const up = cards.up.get(own.id);
-  sent.closest('div').hidden = up === undefined;
+  sent.closest('div').hidden = up === undefined || (up === 0 && !(/** @type {any} */ (own).shared));
   words(sent, t('perSecond', { size: size(up ?? 0, language) }));
   words(sources, new Intl.NumberFormat(language).format(own.sources.length));
   const state = stateOf(torrent, own);
@@ -443,6 +444,7 @@ async function start() {
   if (can('share')) sharing.offer();
   byId('invite').hidden = !can('invite');
   node.addEventListener('torrents', refresh);
+  node.addEventListener('store', (event) => said.note(String(/** @type {CustomEvent} */ (event).detail.message)));
   Object.assign(globalThis, { chive: node });
   node.addEventListener('bridge', (event) => bridgeChanged(/** @type {CustomEvent} */ (event).detail));
   node.addEventListener('circuits', refresh);

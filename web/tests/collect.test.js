@@ -24,9 +24,11 @@ test('a folder gives the torrent its name and keeps its folders', async () => {
 
 test('a single file is named by itself, several by nobody', async () => {
   const one = await fromEntries([file('film.mp4')]);
-  assert.deepEqual([one.name, paths(one)], ['film.mp4', ['film.mp4']]);
+  assert.deepEqual([one.name, one.folder, paths(one)], ['film.mp4', false, ['film.mp4']]);
   const several = await fromEntries([file('a'), folder('F', [file('a')])]);
-  assert.deepEqual([several.name, paths(several)], ['', ['a', 'F/a']]);
+  assert.deepEqual([several.name, several.folder, paths(several)], ['', true, ['a', 'F/a']]);
+  const alone = await fromEntries([folder('F', [file('a')])]);
+  assert.deepEqual([alone.name, alone.folder, paths(alone)], ['F', true, ['a']]);
 });
 
 test('what an input chose', () => {

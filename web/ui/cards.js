@@ -36,6 +36,8 @@ const STATES = {
  * @param {TorrentStatus | undefined} own
  */
 export function stateOf(torrent, own) {
+  // Paused by hand comes first: it is the user who ends it.
+  if (torrent.state === 'paused') return 'paused';
   if (own?.state === 'failed' || torrent.error) return 'failed';
   const state = torrent.state ?? own?.state ?? 'finding';
   return Object.hasOwn(STATES, state) ? state : 'open';
@@ -139,7 +141,8 @@ export class TorrentActions {
     const paused = state === 'paused';
     words(this.toggle, t(paused ? 'resume' : 'pause'));
     this.toggle.setAttribute('aria-label', t(paused ? 'resumeName' : 'pauseName', { name }));
-    this.toggle.hidden = state === 'hashing' || state === 'finding';
+    // What is complete is served while it is in the list: there is nothing to pause.
+    this.toggle.hidden = !['paused', 'downloading', 'failed'].includes(state);
   }
 }
 

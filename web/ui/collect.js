@@ -3,7 +3,7 @@
 import { plain } from './format.js';
 
 /** @typedef {{path: string[], file: File}} Item */
-/** @typedef {{name: string, items: Item[], left: string[]}} Collected `name` is '' where several things were given; `left` is what was left out */
+/** @typedef {{name: string, folder: boolean, items: Item[], left: string[]}} Collected `name` is '' where several things were given; `left` is what was left out */
 
 /** A folder may hold any number; more is not a torrent that anybody could open. */
 export const MAX_FILES = 50_000;
@@ -126,18 +126,18 @@ function add(items, item) {
 export function collected(items) {
   const meant = items.filter(({ path }) => !path.some((part) => SYSTEM.test(part)));
   const left = [...new Set(items.filter((item) => !meant.includes(item)).map(({ path }) => plain(path.at(-1) ?? '')))];
-  const clean = meant.map(({ path, file }) => ({ path: path.map(cleanPart), file }));
+  const clean = meant.map(({ path, file }) => ({ path: path.map((part) => cleanPart(part) || '_'), file }));
   const top = clean[0]?.path[0] ?? '';
   const folder = clean.length > 0 && clean.every(({ path }) => path.length > 1 && path[0] === top);
   if (folder) for (const item of clean) item.path = item.path.slice(1);
   const name = folder || clean.length === 1 ? top : '';
-  return { name, items: distinct(clean), left };
+  return { name, folder: folder || clean.length > 1, items: distinct(clean), left };
 }
 
 /** A name as it is published: as it is shown, so that nobody publishes what he did not see. @param {string} part */
-function cleanPart(part) {
+export function cleanPart(part) {
   const clean = plain(part).replace(/[/\\]/g, '_').trim();
-  return clean === '' || /^\.+$/.test(clean) ? '_' : clean;
+  return /^\.+$/.test(clean) ? '_' : clean;
 }
 
 /** Two files of one path get names of their own. @param {Item[]} items */

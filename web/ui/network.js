@@ -71,7 +71,7 @@ export class Network {
 /** @param {Key} title */
 function section(title) {
   const body = make('div', {});
-  const element = make('section', {}, make('h4', {}, t(title)), body);
+  const element = make('section', {}, make('h3', {}, t(title)), body);
   return { element, fill: (/** @type {Node[]} */ ...children) => body.replaceChildren(...children) };
 }
 
@@ -95,7 +95,7 @@ function drawLinks(links) {
         make('span', {}, state && link.state !== 'open' ? `${t(state)} · ${bytes}` : bytes),
       );
     });
-    return [make('h5', {}, `${t(label)} `, make('b', {}, count)), make('ul', { class: 'lines', 'data-kind': kind || 'other' }, ...rows)];
+    return [make('h4', {}, `${t(label)} `, make('b', {}, count)), make('ul', { class: 'lines', 'data-kind': kind || 'other' }, ...rows)];
   });
 }
 

@@ -67,12 +67,12 @@ export class Settings {
     const stored = await Promise.resolve(this.#chive.store()).catch(() => null);
     this.#meter.hidden = this.#stored.hidden = stored === null;
     if (stored === null) return;
-    const { used_bytes: used, quota_bytes: quota, kept } = stored;
+    const { used_bytes: used, quota_bytes: quota, kept, error } = stored;
     this.#used = used;
     this.#meter.hidden = !(quota > 0) || kept === 'memory';
     this.#meter.value = quota > 0 ? Math.min(1, used / quota) : 0;
     const says = t('stored', { used: size(used, language), quota: size(quota ?? 0, language) });
-    words(this.#stored, kept === 'memory' ? t('storedMemory') : says);
+    words(this.#stored, `${kept === 'memory' ? t('storedMemory') : says}${error ? ` ${error}` : ''}`);
     this.#meter.setAttribute('aria-label', says);
   }
 

@@ -1,6 +1,6 @@
 // @ts-check
 /** The sheet before sharing: what will be published, read once more by who publishes it. */
-import { MAX_FILES, TooMany, Unread } from './collect.js';
+import { cleanPart, MAX_FILES, TooMany, Unread } from './collect.js';
 import { button, icon, make } from './dom.js';
 import { plain, size } from './format.js';
 import { foot, Sheet } from './sheet.js';
@@ -37,14 +37,17 @@ export class ShareSheet {
   /**
    * @param {Collected} collected
    * @param {Pictures | null} pictures
-   * @param {(items: Item[], name: string) => void} share
+   * @param {(items: Item[], name: string) => void} share with paths from the torrent's name on
    */
-  constructor({ name, items, left }, pictures, share) {
+  constructor({ name, folder, items, left }, pictures, share) {
     this.items = items;
+    this.folder = folder;
     this.pictures = pictures;
     this.share = share;
     this.sheet = new Sheet(t('shareTitle'), () => this.#looking.abort());
     this.name = make('input', { type: 'text', dir: 'auto', maxlength: '200', value: name || t('shareManyName'), autocomplete: 'off' });
+    // A file that lies in no folder has no name but the torrent's.
+    if (!folder) this.name.addEventListener('input', () => this.#draw());
     this.start = button(t('shareStart'), () => void this.#go(), 'main');
     this.sheet.open(
       make('p', {}, t('shareSays')),
@@ -83,7 +86,8 @@ export class ShareSheet {
   /** @param {Item} item */
   #row(item) {
     const path = [...item.path];
-    const name = path.pop() ?? '';
+    const name = this.folder ? (path.pop() ?? '') : this.#named();
+    if (!this.folder) path.length = 0;
     const leave = button('×', () => this.#leave(item), 'close');
     leave.setAttribute('aria-label', t('shareLeave', { name }));
     const folder = path.length > 0 ? make('bdi', { class: 'folder' }, `${path.join('/')}/`) : null;
@@ -93,7 +97,7 @@ export class ShareSheet {
       icon(ICONS[typeOf(name).kind]),
       make('span', { class: 'name' }, folder, make('bdi', {}, name)),
       make('bdi', { class: 'size' }, size(item.file.size, language)),
-      this.items.length > 1 ? leave : null,
+      this.folder && this.items.length > 1 ? leave : null,
     );
   }
 
@@ -159,7 +163,13 @@ export class ShareSheet {
       }
     }
     this.sheet.close();
-    this.share(items, plain(this.name.value).replace(/[/\\]/g, '_').trim() || t('shareManyName'));
+    const name = this.#named();
+    this.share(this.folder ? items.map(({ path, file }) => ({ path: [name, ...path], file })) : items.map(({ file }) => ({ path: [name], file })), name);
+  }
+
+  /** The name as it is published. */
+  #named() {
+    return cleanPart(this.name.value) || t('shareManyName');
   }
 
   /**

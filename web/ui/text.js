@@ -99,8 +99,8 @@ const en = {
   removeTitle: 'Remove this torrent?',
   removeSays: '“{name}” leaves the list and is no longer served to others from here.',
   removeShared: 'You share it: if nobody else has all of it yet, those who fetch it cannot finish.',
-  removeKeep: 'Remove, keep the bytes',
-  removeKeepSays: 'Kept bytes make opening it again quick. They stay on this device until there is no room or you forget them.',
+  removeKeep: 'Close, keep the bytes',
+  removeKeepSays: 'Closed, it stops now; its bytes stay on this device, and it is back in the list when Chive is opened anew. Forgotten, it is gone from here.',
   removeForget: 'Remove and forget the bytes',
   keepIt: 'Do not remove',
 
