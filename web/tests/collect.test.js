@@ -17,9 +17,9 @@ function folder(name, children) {
 const file = (name) => ({ name, isFile: true, file: (resolve) => resolve(blob(name)) });
 
 test('a folder gives the torrent its name and keeps its folders', async () => {
-  const found = await fromEntries([folder('Trip', [file('a.jpg'), folder('day 2', [file('b.jpg'), file('c.jpg'), file('d.jpg')]), file('e.txt')])]);
+  const found = await fromEntries([folder('Trip', [file('a.jpg'), folder('day 2', [file('b.jpg'), file('c.jpg'), file('d10.jpg')]), file('e.txt')])]);
   assert.equal(found.name, 'Trip');
-  assert.deepEqual(paths(found), ['a.jpg', 'day 2/b.jpg', 'day 2/c.jpg', 'day 2/d.jpg', 'e.txt']);
+  assert.deepEqual(paths(found), ['a.jpg', 'day 2/b.jpg', 'day 2/c.jpg', 'day 2/d10.jpg', 'e.txt']);
 });
 
 test('a single file is named by itself, several by nobody', async () => {
@@ -46,12 +46,12 @@ test('what systems leave lying about is left out, and told', async () => {
 
 test('names are published as they are shown', () => {
   const found = fromInput([blob('photo\u202Egnp.exe'), blob('..'), blob('a\\b'), blob('\u0000')]);
-  assert.deepEqual(paths(found), ['photognp.exe', '_', 'a_b', '_ (2)']);
+  assert.deepEqual(paths(found), ['_', '_ (2)', 'a_b', 'photognp.exe']);
 });
 
 test('two of one name are told apart', () => {
   assert.deepEqual(paths(fromInput([blob('a.txt'), blob('a.txt'), blob('a.txt'), blob('.rc'), blob('.rc')])), [
-    'a.txt', 'a (2).txt', 'a (3).txt', '.rc', '.rc (2)',
+    '.rc', '.rc (2)', 'a.txt', 'a (2).txt', 'a (3).txt',
   ]);
 });
 

@@ -127,6 +127,9 @@ export function collected(items) {
   const meant = items.filter(({ path }) => !path.some((part) => SYSTEM.test(part)));
   const left = [...new Set(items.filter((item) => !meant.includes(item)).map(({ path }) => plain(path.at(-1) ?? '')))];
   const clean = meant.map(({ path, file }) => ({ path: path.map((part) => cleanPart(part) || '_'), file }));
+  // Systems give them in any order; people read them in theirs.
+  const { compare } = new Intl.Collator(undefined, { numeric: true });
+  clean.sort((a, b) => compare(a.path.join('/'), b.path.join('/')));
   const top = clean[0]?.path[0] ?? '';
   const folder = clean.length > 0 && clean.every(({ path }) => path.length > 1 && path[0] === top);
   if (folder) for (const item of clean) item.path = item.path.slice(1);

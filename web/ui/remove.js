@@ -18,7 +18,7 @@ export function askToRemove(torrent, shared, remove) {
   };
   const no = button(t('keepIt'), () => sheet.close());
   const says = [
-    make('p', { dir: 'auto' }, t('removeSays', { name: nameOf(torrent) })),
+    make('p', {}, t('removeSays', { name: nameOf(torrent) })),
     shared ? make('p', {}, t('removeShared')) : null,
   ];
   if (typeof torrent.remove === 'function') {

@@ -54,7 +54,7 @@ export class ShareSheet {
       make('label', { class: 'row-field' }, make('span', {}, t('shareName')), this.name),
       this.#sum,
       this.#list,
-      left.length === 0 ? null : make('p', { class: 'caption', dir: 'auto' }, t('shareLeftOut', { names: some(left) })),
+      left.length === 0 ? null : make('p', { class: 'caption' }, t('shareLeftOut', { names: some(left) })),
       this.#exif,
       this.#told,
       foot(this.start, button(t('cancelIt'), () => this.sheet.close())),

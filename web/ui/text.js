@@ -261,6 +261,8 @@ export const language =
   (globalThis.navigator?.languages ?? []).map((tag) => tag.split('-')[0]).find((tag) => Object.hasOwn(LANGUAGES, tag)) ?? 'en';
 
 const { dir, strings } = LANGUAGES[language];
+/** Letters that run from right to left. */
+const RTL = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
 
 /**
  * @param {Key} key
@@ -271,7 +273,7 @@ export function t(key, values = {}) {
     const value = values[name] ?? '';
     const text = typeof value === 'number' ? new Intl.NumberFormat(language).format(value) : value;
     // What is put in keeps its own direction and turns nothing round it.
-    return dir === 'rtl' ? `\u2068${text}\u2069` : text;
+    return dir === 'rtl' || RTL.test(text) ? `\u2068${text}\u2069` : text;
   });
 }
 
