@@ -38,6 +38,17 @@ pub struct CircuitId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u16);
 
+impl StreamId {
+    /// The first number of the streams that a circuit's last router opens towards its client; the
+    /// client's own are below, so that neither takes a number of the other's.
+    pub const FIRST_BACKWARD: u16 = 1 << 15;
+
+    /// Whether it is one that the circuit's last router opened.
+    pub const fn is_backward(self) -> bool {
+        self.0 >= Self::FIRST_BACKWARD
+    }
+}
+
 /// A torrent that this node was asked to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TorrentId(pub u64);

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chive_node::ids::{CircuitId, ReadId, TorrentId};
+use chive_node::ids::{CircuitId, TorrentId};
 use chive_node::node::{BridgeState, Event};
-use chive_node::ordb::{Demand, Read};
 use chive_node::torrent::TorrentFile;
 use chive_node::wire::Roles;
-use chive_tests::sim::{LinkModel, Manner, NodeIndex, World};
+use chive_tests::sim::{Download, LinkModel, Manner, NodeIndex, World, download};
 use chive_tests::torrents::TestTorrent;
 
 const FACILITATOR: Roles = Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR);
@@ -32,74 +31,6 @@ fn network(
     }
     let tab = world.add_tab(&[bridge], |config| config.hops = hops);
     (bridge, facilitators, tab)
-}
-
-/// A tab that opens a torrent and reads all of its one file.
-struct Download {
-    tab: NodeIndex,
-    torrent: TorrentId,
-    read: Option<ReadId>,
-    bytes: Vec<u8>,
-    events: Vec<Event>,
-}
-
-impl Download {
-    fn begin(world: &mut World, tab: NodeIndex, torrent: &TestTorrent) -> Self {
-        let magnet = torrent.magnet.clone();
-        let id = world
-            .call(tab, |node, now| node.open_torrent(now, magnet))
-            .expect("opened");
-        Download {
-            tab,
-            torrent: id,
-            read: None,
-            bytes: Vec::new(),
-            events: Vec::new(),
-        }
-    }
-
-    /// Takes what is there. True once all is.
-    fn step(&mut self, world: &mut World) -> bool {
-        let events = world.take_events(self.tab);
-        if self.read.is_none()
-            && let Some(metainfo) = world.node(self.tab).metainfo(self.torrent)
-        {
-            let length = metainfo.files()[0].length;
-            let torrent = self.torrent;
-            let read = world.call(self.tab, |node, now| {
-                node.open_read(now, torrent, 0, 0..length, Demand::Play)
-            });
-            self.read = Some(read.expect("a reader"));
-        }
-        self.events.extend(events);
-        let Some(read) = self.read else {
-            return false;
-        };
-        loop {
-            match world.call(self.tab, |node, now| node.poll_read(now, read, 1 << 20)) {
-                Read::Bytes(bytes) => self.bytes.extend_from_slice(&bytes),
-                Read::Pending => return false,
-                Read::End => return true,
-                Read::Failed => panic!("the read failed"),
-            }
-        }
-    }
-}
-
-/// Runs a download to its end and compares every byte.
-fn download(world: &mut World, tab: NodeIndex, torrent: &TestTorrent, limit: Duration) -> Download {
-    let mut download = Download::begin(world, tab, torrent);
-    let done = world.run_until(limit, |world| download.step(world));
-    assert!(
-        done,
-        "seed {}: {} of {} bytes by {:?}",
-        world.seed(),
-        download.bytes.len(),
-        torrent.content.len(),
-        world.now()
-    );
-    assert!(download.bytes == torrent.content, "seed {}", world.seed());
-    download
 }
 
 #[test]

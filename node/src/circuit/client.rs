@@ -131,9 +131,14 @@ impl ClientCircuit {
         &mut *self.flow
     }
 
+    /// Whether flow control lets one more counted cell go.
+    pub fn can_send(&self) -> bool {
+        self.flow.can_send()
+    }
+
     /// A number for a new stream. They go round; a circuit lives too short to meet itself.
     pub fn allocate_stream(&mut self) -> StreamId {
-        self.next_stream = self.next_stream.wrapping_add(1).max(1);
+        self.next_stream = (self.next_stream.wrapping_add(1) % StreamId::FIRST_BACKWARD).max(1);
         StreamId(self.next_stream)
     }
 

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::Rng;
 
 use crate::ids::{CircuitId, Ed25519Id, ReadId, RsaId, StreamId, TorrentId};
 use crate::node::Node;
@@ -11,8 +14,8 @@ use crate::node::origin::{Misuse, Purpose};
 use crate::node::stored;
 use crate::node::timers::Wake;
 use crate::ordb::{
-    Config, Demand, Failure, Progress, Read, ReadError, Requester, RequesterEvent, SourceFailure,
-    SourceId, SourceStats,
+    Config, Demand, FIRST_COUNTERS, Failure, Progress, Read, ReadError, Requester, RequesterEvent,
+    SourceFailure, SourceId, SourceStats,
 };
 use crate::time::Instant;
 use crate::torrent::{Magnet, Metainfo, TorrentFile};
@@ -23,6 +26,13 @@ pub const MAX_TORRENTS: usize = 64;
 
 /// Bytes of a torrent that are held in memory where the host keeps the rest.
 const MAX_HOSTED_MEMORY: u64 = 48 << 20;
+
+/// How long an ORDB that does not have a torrent is not asked for it again; doubled each time.
+const AVOID_FIRST: Duration = Duration::from_secs(30);
+/// The longest such pause.
+const AVOID_MOST: Duration = Duration::from_secs(1800);
+/// Who sent wrong bytes is not asked again at all.
+const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 86400);
 
 /// Why a torrent was not opened. The host's fault, or its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +47,13 @@ pub enum OpenError {
 
 /// One torrent.
 pub(crate) struct Torrent {
-    pub(super) requester: Requester,
+    pub(crate) requester: Requester,
     sources: BTreeMap<SourceId, Source>,
-    /// ORDBs that are not asked again: they sent wrong bytes, or do not have it.
-    avoid: BTreeSet<Ed25519Id>,
+    /// ORDBs that are not asked again before a time: they do not have it, or sent wrong bytes.
+    avoid: BTreeMap<Ed25519Id, (Instant, Duration)>,
     over: bool,
+    /// By choice: offered over circuits of its own.
+    pub(crate) shared: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +66,16 @@ struct Source {
 
 impl Torrent {
     /// The ORDBs that are asked or not to be asked again.
-    pub(crate) fn ordbs(&self) -> BTreeSet<Ed25519Id> {
+    pub(crate) fn ordbs(&self, now: Instant) -> BTreeSet<Ed25519Id> {
         let asked = self.sources.values().map(|source| source.router);
-        self.avoid.iter().copied().chain(asked).collect()
+        let avoided = self.avoid.iter().filter(|(_, (until, _))| *until > now);
+        avoided.map(|(router, _)| *router).chain(asked).collect()
+    }
+
+    /// When the next of those that are avoided may be asked again.
+    pub(crate) fn avoids_until(&self, now: Instant) -> Option<Instant> {
+        let times = self.avoid.values().map(|(until, _)| *until);
+        times.filter(|until| *until > now).min()
     }
 
     /// How many sources it has.
@@ -73,6 +92,13 @@ impl Torrent {
     pub(crate) fn wants_sources(&self) -> bool {
         !self.over && !self.requester.is_paused() && !self.requester.is_complete()
     }
+}
+
+/// What ORDBs are told of so much of a torrent: it is to say nothing of how far a reader is.
+pub(crate) fn percent_told(held: u64, total: u64) -> u8 {
+    let percent = u128::from(held) * 100 / u128::from(total.max(1));
+    let percent = u8::try_from(percent).unwrap_or(100).min(100);
+    percent - percent % 25
 }
 
 impl Node {
@@ -99,7 +125,7 @@ impl Node {
         self.add_torrent(requester)
     }
 
-    pub(super) fn requester_config(&self) -> Config {
+    pub(super) fn requester_config(&mut self) -> Config {
         let limits = &self.config.limits;
         Config {
             max_metadata_bytes: u32::try_from(limits.metadata_bytes).unwrap_or(u32::MAX),
@@ -109,8 +135,14 @@ impl Node {
             },
             max_unverified_bytes: (limits.store_bytes as u64 / 4).max(16 << 20),
             open_timeout: limits.find_timeout,
+            counter: self.first_counter(),
             ..Config::default()
         }
+    }
+
+    /// At random, so that no ORDB can tell whether its asker asks for himself.
+    fn first_counter(&mut self) -> u8 {
+        u8::try_from(self.rng.next_u32() % u32::from(FIRST_COUNTERS)).unwrap_or(0)
     }
 
     pub(super) fn add_torrent(&mut self, mut requester: Requester) -> Result<TorrentId, OpenError> {
@@ -127,8 +159,9 @@ impl Node {
             Torrent {
                 requester,
                 sources: BTreeMap::new(),
-                avoid: BTreeSet::new(),
+                avoid: BTreeMap::new(),
                 over: false,
+                shared: false,
             },
         );
         self.torrents_dirty.insert(id);
@@ -170,6 +203,10 @@ impl Node {
             self.reads.retain(|_, of| *of != id);
             for source in torrent.sources.into_values() {
                 self.drop_own(source.circuit, DestroyReason::FINISHED);
+            }
+            let shares: Vec<CircuitId> = self.share_circuits(id).collect();
+            for circuit in shares {
+                self.drop_own(circuit, DestroyReason::FINISHED);
             }
         }
         self.settle();
@@ -337,7 +374,7 @@ impl Node {
                 continue;
             };
             // Each OPEN begins a stream of its own; what still comes on the one before is old.
-            if matches!(message, RelayMessage::DbQuery(DbQuery::Open(_)))
+            if matches!(message, RelayMessage::DbQuery(DbQuery::Open { .. }))
                 && let Some(own) = self.circuits.get_mut(&source.circuit)
             {
                 source.stream = own.allocate_stream();
@@ -345,6 +382,7 @@ impl Node {
             }
             self.send_own(source.circuit, Some(source.stream), &message);
         }
+        self.tell_holdings(id);
         if let Some(torrent) = self.torrents.get_mut(&id) {
             let (at, _) = torrent.requester.poll_timeout();
             self.timers.set(Wake::Torrent(id), at);
@@ -364,7 +402,7 @@ impl Node {
                 router,
                 why,
             } => {
-                let rsa = self.end_source(id, source, true);
+                let rsa = self.end_source(id, source, Some(FOR_GOOD));
                 self.emit(Event::SourceDropped {
                     torrent: id,
                     router,
@@ -374,11 +412,11 @@ impl Node {
             }
             RequesterEvent::SourceFailed { source, why, .. } => {
                 // One that is only busy may be asked again, over another circuit.
-                let for_good = !matches!(why, SourceFailure::Stalled | SourceFailure::TooMany);
-                self.end_source(id, source, for_good);
+                let is_busy = matches!(why, SourceFailure::Stalled | SourceFailure::TooMany);
+                self.end_source(id, source, (!is_busy).then_some(AVOID_FIRST));
             }
             RequesterEvent::SourceStalled { source, .. } => {
-                self.end_source(id, source, false);
+                self.end_source(id, source, None);
             }
             RequesterEvent::Failed(failure) => {
                 if let Some(torrent) = self.torrents.get_mut(&id) {
@@ -392,12 +430,28 @@ impl Node {
         }
     }
 
-    /// Closes a source's circuit; `avoid` if its ORDB is not to be asked again.
-    fn end_source(&mut self, id: TorrentId, source: SourceId, avoid: bool) -> Option<RsaId> {
+    /// Closes a source's circuit; its ORDB is not asked again for `avoid`.
+    fn end_source(
+        &mut self,
+        id: TorrentId,
+        source: SourceId,
+        avoid: Option<Duration>,
+    ) -> Option<RsaId> {
         let torrent = self.torrents.get_mut(&id)?;
         let known = torrent.sources.get(&source).copied()?;
-        if avoid {
-            torrent.avoid.insert(known.router);
+        if let Some(pause) = avoid {
+            // Longer each time: who has nothing may have it later, but is not asked all the time.
+            let before = torrent
+                .avoid
+                .get(&known.router)
+                .map(|(_, pause)| *pause * 2);
+            let pause = before
+                .unwrap_or(pause)
+                .max(pause)
+                .min(AVOID_MOST.max(pause));
+            torrent
+                .avoid
+                .insert(known.router, (self.now + pause, pause));
         } else {
             self.directory.suspect(&known.router, self.now);
         }

@@ -89,6 +89,9 @@ pub struct Limits {
     pub registered: usize,
     /// Bytes of verified content kept in memory.
     pub store_bytes: usize,
+    /// Bytes of verified content of others, kept while it is passed on: all names share it. A
+    /// torrent whose piece is longer than half of it is not passed on.
+    pub relay_bytes: usize,
     /// Bytes of an info dictionary.
     pub metadata_bytes: usize,
     /// How long a name is looked for before its asker is told that nobody has it.
@@ -103,6 +106,7 @@ impl Default for Limits {
             queued_bytes: 64 << 20,
             registered: 4096,
             store_bytes: 256 << 20,
+            relay_bytes: 64 << 20,
             metadata_bytes: 16 << 20,
             find_timeout: Duration::from_secs(90),
         }

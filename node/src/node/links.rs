@@ -523,6 +523,7 @@ impl Node {
             }
             // The server may have cells for circuits of this link.
             self.server_dirty |= link.queue.is_writable();
+            self.holder_dirty |= link.queue.is_writable();
         }
     }
 

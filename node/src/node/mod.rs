@@ -4,16 +4,19 @@
 //! ([`Node::poll_output`]) until it says [`Output::Timeout`], then waits for the world or for that
 //! moment. The parts of a node stand in the files beside this one; each is an `impl Node`.
 
+mod adverts;
 pub mod bridge_line;
 mod bridges;
 mod content;
 mod directory;
+mod holding;
 mod io;
 mod links;
 mod mesh;
 mod origin;
 mod paths;
 mod queue;
+mod relaying;
 mod routing;
 mod signing;
 mod stored;
@@ -48,6 +51,7 @@ use directory::{Directory, Registry};
 use links::Link;
 use mesh::Mesh;
 use origin::Own;
+use relaying::Relays;
 use routing::Routed;
 use signing::Signing;
 use timers::{Timers, Wake};
@@ -86,6 +90,8 @@ pub struct Gauges {
     pub registered: usize,
     /// Routers that it knows.
     pub routers: usize,
+    /// Names that this node asks others for, for those who ask it.
+    pub relays: usize,
     /// Bytes of cells that wait.
     pub queued_bytes: usize,
 }
@@ -119,8 +125,13 @@ pub struct Node {
     reads: BTreeMap<ReadId, TorrentId>,
     /// Whether the host keeps chunks.
     host_store: bool,
+    /// Answers those whose circuits end here.
     server: Server,
     server_dirty: bool,
+    /// Answers ORDBs to which this node is a holder.
+    holder: Server,
+    holder_dirty: bool,
+    relays: Relays,
     counters: Counters,
 }
 
@@ -158,6 +169,13 @@ impl Node {
                 ..ServerConfig::default()
             }),
             server_dirty: false,
+            holder: Server::new(ServerConfig {
+                max_metadata_bytes: config.limits.metadata_bytes,
+                max_names: MAX_TORRENTS * 2,
+                ..ServerConfig::default()
+            }),
+            holder_dirty: false,
+            relays: Relays::default(),
             counters: Counters::default(),
             config,
         };
@@ -188,10 +206,7 @@ impl Node {
             // Nothing is asked of the host that this answers yet.
             Input::Signal { .. } => {}
             Input::Signed { request, signature } => self.handle_signed(request, signature),
-            Input::Content(answer) => {
-                self.server.handle_answer(now, answer);
-                self.server_dirty = true;
-            }
+            Input::Content(answer) => self.handle_content(answer),
             Input::Store(answer) => self.handle_store_answer(answer),
             Input::Timeout => {}
         }
@@ -229,6 +244,7 @@ impl Node {
             circuits_own: self.circuits.len(),
             registered: self.registry.len(),
             routers: self.directory.len(),
+            relays: self.relays.len(),
             queued_bytes: self.queued_bytes,
         }
     }
@@ -255,6 +271,10 @@ impl Node {
         loop {
             if let Some(torrent) = self.torrents_dirty.pop_first() {
                 self.pump_torrent(torrent);
+            } else if let Some(name) = self.relays.dirty.pop_first() {
+                self.pump_relay(name);
+            } else if self.holder_dirty {
+                self.pump_holder();
             } else if self.server_dirty {
                 self.pump_server();
             } else if self.directory_dirty {
@@ -282,6 +302,11 @@ impl Node {
                     self.torrents_dirty.insert(torrent);
                 }
             }
+            Wake::Holder => {
+                self.holder.handle_timeout(self.now);
+                self.holder_dirty = true;
+            }
+            Wake::Relay(name) => self.relays.handle_timeout(self.now, name),
             Wake::Server => {
                 self.server.handle_timeout(self.now);
                 self.server_dirty = true;

@@ -20,6 +20,7 @@ use crate::node::mesh::Way;
 use crate::node::timers::Wake;
 use crate::ordb::SourceId;
 use crate::time::Instant;
+use crate::torrent::Infohash;
 use crate::wire::{
     Begin, CircId, Command, DestroyReason, End, EndReason, RELAY_DATA_MAX, RelayMessage, Sendme,
     encode_relay, split_relay,
@@ -42,8 +43,22 @@ pub(crate) enum Purpose {
     Neighbour(LinkId),
     /// A torrent's.
     Torrent(TorrentId, SourceId),
+    /// A shared torrent is offered over it.
+    Share(TorrentId),
+    /// To another ORDB, for those who ask this one.
+    Relay(Infohash, SourceId),
     /// The host asked for it.
     Host,
+}
+
+impl Purpose {
+    /// The torrent of this node's user that a circuit is for.
+    pub(crate) const fn torrent(self) -> Option<TorrentId> {
+        match self {
+            Purpose::Torrent(torrent, _) | Purpose::Share(torrent) => Some(torrent),
+            _ => None,
+        }
+    }
 }
 
 /// What a stream carries.
@@ -66,6 +81,8 @@ pub(crate) struct Own {
     pub(crate) purpose: Purpose,
     streams: BTreeMap<StreamId, Stream>,
     pub(crate) opened: Option<Instant>,
+    /// How much of its torrent its ORDB was last told to be held here, and when.
+    pub(crate) told: Option<(u8, Instant)>,
     /// Whether a cell came since the last sweep.
     busy: bool,
 }
@@ -86,6 +103,12 @@ impl Own {
     /// The link that it begins on.
     pub(crate) fn link(&self) -> LinkId {
         self.link
+    }
+
+    /// Whether a counted cell may go now, and would at once.
+    pub(crate) fn can_send(&self, links: &BTreeMap<LinkId, Link>) -> bool {
+        let link = links.get(&self.link);
+        self.machine.can_send() && link.is_some_and(|link| link.queue.is_writable())
     }
 
     /// The routers on its way, nearest first.
@@ -122,24 +145,29 @@ impl Node {
         path: Vec<Arc<Router>>,
     ) -> Result<CircuitId, Misuse> {
         self.now = now;
-        let first = path.first().ok_or(Misuse::Path)?;
+        let first = path.first().ok_or(Misuse::Path)?.clone();
+        let link = self.link_towards(&first)?;
+        self.build_over(link, path, FirstHop::Fast, Purpose::Host)
+            .ok_or(Misuse::Path)
+    }
+
+    /// A TLS link to a router: one that stands, or is being made, or is dialled now.
+    pub(crate) fn link_towards(&mut self, router: &Router) -> Result<LinkId, Misuse> {
         let expected = Expected {
-            rsa: Some(first.rsa),
-            ed25519: Some(first.ed25519),
+            rsa: Some(router.rsa),
+            ed25519: Some(router.ed25519),
         };
-        let addresses = first.addresses.clone();
+        let addresses = router.addresses.clone();
         let link = self
             .link_to(&expected)
             .or_else(|| self.link_in_making(&expected, &addresses));
-        let link = match link {
-            Some(link) => link,
-            None if addresses.is_empty() => return Err(Misuse::Path),
+        match link {
+            Some(link) => Ok(link),
+            None if addresses.is_empty() => Err(Misuse::Path),
             None => self
                 .dial(Target::Tls { addresses }, expected)
-                .ok_or(Misuse::Limit)?,
-        };
-        self.build_over(link, path, FirstHop::Fast, Purpose::Host)
-            .ok_or(Misuse::Path)
+                .ok_or(Misuse::Limit),
+        }
     }
 
     /// Closes a circuit that the host asked for.
@@ -256,10 +284,7 @@ impl Node {
                 circuit: *id,
                 path: own.path().to_vec(),
                 hops: own.machine.hops(),
-                torrent: match own.purpose {
-                    Purpose::Torrent(torrent, _) => Some(torrent),
-                    _ => None,
-                },
+                torrent: own.purpose.torrent(),
             })
             .collect()
     }
@@ -284,6 +309,7 @@ impl Node {
                 purpose,
                 streams: BTreeMap::new(),
                 opened: None,
+                told: None,
                 busy: true,
             },
         );
@@ -361,7 +387,8 @@ impl Node {
                         Purpose::Bridge(bridge) => self.bridge_circuit_open(bridge, id),
                         Purpose::Neighbour(link) => self.way_open(link),
                         Purpose::Host => self.emit(Event::CircuitOpen { circuit: id }),
-                        Purpose::Ahead | Purpose::Torrent(..) => {
+                        Purpose::Relay(name, source) => self.relay_circuit_open(name, source, id),
+                        Purpose::Ahead | Purpose::Torrent(..) | Purpose::Share(_) => {
                             self.emit(Event::Circuits);
                             self.directory_dirty = true;
                         }
@@ -424,6 +451,7 @@ impl Node {
                 if let Err(fault) = own.machine.flow().handle_sendme(echoed) {
                     self.own_faulty(id, Some(hop), &fault.into());
                 }
+                self.holder_dirty = true;
             }
             (RelayMessage::Sendme(_), Some(stream)) => {
                 if let Some(Stream::Open(window)) = own.streams.get_mut(&stream)
@@ -472,17 +500,32 @@ impl Node {
             {
                 self.handle_peer_answer(Way::Own(id), answer);
             }
+            // What is held here is asked for by the ORDB that was told of it.
+            (RelayMessage::DbQuery(query), Some(stream)) if stream.is_backward() => {
+                self.held_query(id, stream, &query);
+            }
+            (RelayMessage::DbEnd(end), Some(stream)) if stream.is_backward() => {
+                self.held_end(id, stream, &end);
+            }
             (
                 message @ (RelayMessage::DbData(_)
                 | RelayMessage::DbConnected(_)
                 | RelayMessage::DbEnd(_)),
                 Some(stream),
             ) => {
-                if let Purpose::Torrent(torrent, source) = own.purpose {
-                    if matches!(message, RelayMessage::DbData(_)) {
-                        self.own_counted(id, &tag);
+                let purpose = own.purpose;
+                let asks = matches!(purpose, Purpose::Torrent(..) | Purpose::Relay(..));
+                if asks && matches!(message, RelayMessage::DbData(_)) {
+                    self.own_counted(id, &tag);
+                }
+                match purpose {
+                    Purpose::Torrent(torrent, source) => {
+                        self.content_message(torrent, source, stream, &message);
                     }
-                    self.content_message(torrent, source, stream, &message);
+                    Purpose::Relay(name, source) => {
+                        self.relay_message(name, source, stream, &message);
+                    }
+                    _ => {}
                 }
             }
             _ => self.own_faulty(id, Some(hop), &CircuitFault::OutOfOrder),
@@ -535,7 +578,7 @@ impl Node {
         }
     }
 
-    fn send_own_body(&mut self, id: CircuitId, body: &mut Body, counted: bool) {
+    pub(crate) fn send_own_body(&mut self, id: CircuitId, body: &mut Body, counted: bool) {
         let Some(own) = self.circuits.get_mut(&id) else {
             return;
         };
@@ -589,6 +632,8 @@ impl Node {
             return;
         };
         self.timers.clear(Wake::Build(id));
+        self.holder.handle_circuit_gone(self.now, id.0);
+        self.holder_dirty = true;
         if let Some(circ) = own.circ {
             // Known to the link still: the other side has not ended it.
             let known = self
@@ -615,6 +660,11 @@ impl Node {
                 self.source_lost(torrent, source);
                 self.emit(Event::Circuits);
             }
+            Purpose::Share(torrent) => {
+                self.torrents_dirty.insert(torrent);
+                self.emit(Event::Circuits);
+            }
+            Purpose::Relay(name, source) => self.relay_source_lost(name, source),
             Purpose::Ahead => {
                 self.rest_building();
                 self.emit(Event::Circuits);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::circuit::client::Router;
+use crate::circuit::client::{FirstHop, Router};
 use crate::ids::{CircuitId, Ed25519Id, TorrentId};
 use crate::node::Node;
 use crate::node::origin::Purpose;
@@ -52,6 +52,13 @@ impl Node {
         if self.config.asks {
             self.retire_spares();
             self.feed_torrents();
+            let again = self.torrents.values();
+            let again = again
+                .filter_map(|torrent| torrent.avoids_until(self.now))
+                .min();
+            if let Some(at) = again {
+                self.wake_directory(at);
+            }
             self.build_ahead();
         }
     }
@@ -77,19 +84,46 @@ impl Node {
     fn feed_torrents(&mut self) {
         let hungry: Vec<TorrentId> = self.torrents.keys().copied().collect();
         for torrent in hungry {
-            while let Some(used) = self.wants_source(torrent) {
+            while let Some((used, fetches)) = self.wants_circuit(torrent) {
                 let Some(circuit) = self.spare_for(&used) else {
                     break;
                 };
-                self.give_source(torrent, circuit);
+                if fetches {
+                    self.give_source(torrent, circuit);
+                } else {
+                    self.give_share(torrent, circuit);
+                }
             }
         }
+    }
+
+    /// The ORDBs that a torrent uses or will not use again, if it wants one more circuit; and
+    /// whether to fetch over it, or only to offer.
+    fn wants_circuit(&self, torrent: TorrentId) -> Option<(BTreeSet<Ed25519Id>, bool)> {
+        let used = self.wants_source(torrent);
+        let others = || Some((self.wants_offer(torrent)?, false));
+        used.map(|used| (used, true)).or_else(others)
+    }
+
+    /// The ORDBs that a shared torrent is offered to, if it is to be offered to one more.
+    fn wants_offer(&self, torrent: TorrentId) -> Option<BTreeSet<Ed25519Id>> {
+        let used: BTreeSet<Ed25519Id> = self
+            .circuits
+            .values()
+            .filter(|own| own.purpose.torrent() == Some(torrent))
+            .filter_map(|own| Some(own.path().last()?.ed25519))
+            .collect();
+        let others = self
+            .directory
+            .with_roles(Roles::ORDB)
+            .any(|router| !used.contains(&router.ed25519));
+        (self.wants_share(torrent) && others).then_some(used)
     }
 
     /// The ORDBs that a torrent uses or will not use again, if it wants one more source.
     fn wants_source(&self, torrent: TorrentId) -> Option<BTreeSet<Ed25519Id>> {
         let state = self.torrents.get(&torrent)?;
-        let used = state.ordbs();
+        let used = state.ordbs(self.now);
         let others = self
             .directory
             .with_roles(Roles::ORDB)
@@ -135,7 +169,7 @@ impl Node {
             }
             // A torrent that waits wants an ORDB that is not its own yet and is not being built.
             let wanted = self.torrents.keys().find_map(|torrent| {
-                let mut used = self.wants_source(*torrent)?;
+                let (mut used, _) = self.wants_circuit(*torrent)?;
                 used.extend(&coming);
                 self.directory
                     .with_roles(Roles::ORDB)
@@ -196,6 +230,27 @@ impl Node {
         }
         path.push(ordb);
         Some(path)
+    }
+
+    /// Begins a circuit to a certain ORDB: as long as any where this node builds such, else of one
+    /// hop, for a router has nothing to hide but whom it asks for.
+    pub(crate) fn build_to(&mut self, ordb: &Arc<Router>, purpose: Purpose) -> Option<CircuitId> {
+        let Some((link, first, entry)) = self.entry().filter(|_| self.config.asks) else {
+            let link = self.link_towards(ordb).ok()?;
+            return self.build_over(link, vec![ordb.clone()], FirstHop::Fast, purpose);
+        };
+        let mut taken = vec![entry.clone(), ordb.clone()];
+        let mut path = vec![entry];
+        let none = BTreeSet::new();
+        for _ in 2..self.config.hops {
+            let middle =
+                self.directory
+                    .choose(Roles::ROUTER, &taken, &none, self.now, &mut self.rng)?;
+            taken.push(middle.clone());
+            path.push(middle);
+        }
+        path.push(ordb.clone());
+        self.build_over(link, path, first, purpose)
     }
 
     /// A circuit died: building rests a moment, so that a router that refuses all is not flooded.

@@ -13,6 +13,7 @@ use crate::node::links::{Link, Owner};
 use crate::node::mesh::Way;
 use crate::node::timers::Wake;
 use crate::ordb::StreamKey;
+use crate::torrent::Infohash;
 use crate::wire::{
     CellBody, CircId, Command, Create2, CreateFast, Created2, CreatedFast, DbEnd, DbEndReason,
     DbFindPeer, DbFoundPeer, Descriptor, DestroyReason, End, EndReason, Extend2, Extended2,
@@ -219,16 +220,7 @@ impl Node {
             (RelayMessage::Data(_), Some(_)) => {
                 // Nothing here opens streams, so these bytes are for nobody; they count all the
                 // same, or the client's window would never open again.
-                let Some(routed) = self.routed.get_mut(&key) else {
-                    return;
-                };
-                match routed.machine.flow().note_received(tag) {
-                    Ok(None) => {}
-                    Ok(Some(tag)) => {
-                        self.send_back(key, None, &RelayMessage::Sendme(Sendme { tag: Some(tag) }));
-                    }
-                    Err(_) => self.end_routed(key, DestroyReason::PROTOCOL),
-                }
+                self.routed_counted(key, tag);
             }
             (RelayMessage::Begin(_), Some(stream)) => {
                 self.send_stream_end(key, stream, EndReason::EXITPOLICY);
@@ -247,6 +239,22 @@ impl Node {
                     answers: vec![answer],
                 };
                 self.send_back(key, Some(stream), &RelayMessage::Resolved(resolved));
+            }
+            // The numbers of streams that this router opens are not the client's to take.
+            (RelayMessage::DbQuery(_), Some(stream)) if stream.is_backward() => {
+                self.end_routed(key, DestroyReason::PROTOCOL);
+            }
+            (RelayMessage::DbInfo(info), Some(_)) => self.handle_info(key, &info),
+            (
+                message @ (RelayMessage::DbConnected(_)
+                | RelayMessage::DbData(_)
+                | RelayMessage::DbEnd(_)),
+                Some(stream),
+            ) if stream.is_backward() => {
+                if matches!(message, RelayMessage::DbData(_)) {
+                    self.routed_counted(key, tag);
+                }
+                self.handle_held(key, stream, &message);
             }
             (RelayMessage::DbQuery(query), Some(stream)) => {
                 if self.config.roles.contains(Roles::ORDB) {
@@ -288,6 +296,20 @@ impl Node {
             // Padding, answers to what this router never asks, and what it does not know are
             // dropped, as Tor drops them.
             _ => {}
+        }
+    }
+
+    /// A cell came that flow control counts.
+    fn routed_counted(&mut self, key: u64, tag: &Tag) {
+        let Some(routed) = self.routed.get_mut(&key) else {
+            return;
+        };
+        match routed.machine.flow().note_received(tag) {
+            Ok(None) => {}
+            Ok(Some(tag)) => {
+                self.send_back(key, None, &RelayMessage::Sendme(Sendme { tag: Some(tag) }));
+            }
+            Err(_) => self.end_routed(key, DestroyReason::PROTOCOL),
         }
     }
 
@@ -438,6 +460,7 @@ impl Node {
             self.send_destroy(link, circ, reason);
             self.way_gone(link, Way::Back(key));
             self.server.handle_circuit_gone(self.now, key);
+            self.relays_circuit_gone(key);
             self.server_dirty = true;
         }
     }
@@ -557,7 +580,7 @@ impl Node {
     pub(crate) fn pump_server(&mut self) {
         self.server_dirty = false;
         while let Some(want) = self.server.poll_want() {
-            self.emit(super::io::Event::Content(want));
+            self.handle_want(want);
         }
         let mut body = [0; BODY_LEN];
         loop {
@@ -579,6 +602,17 @@ impl Node {
         }
         let (at, _) = self.server.poll_timeout();
         self.timers.set(Wake::Server, at);
+    }
+
+    /// What this router could say of those who ask it for a name, or offer one: over which link
+    /// their circuit comes. For whoever checks what a role can know.
+    pub fn views(&self) -> Vec<(LinkId, Infohash)> {
+        let asked = self.server.streams();
+        let offered = self.relays.adverts.circuits();
+        asked
+            .chain(offered)
+            .filter_map(|(circuit, name)| Some((self.routed.get(&circuit)?.previous.0, name)))
+            .collect()
     }
 
     /// Fills `bytes` with the node's own randomness.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{CircuitId, LinkId, TorrentId};
 use crate::time::Instant;
+use crate::torrent::Infohash;
 
 /// Why the node will wake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,10 @@ pub(crate) enum Wake {
     Asks,
     /// The content server wants to look at the clock.
     Server,
+    /// The server of what this node holds does.
+    Holder,
+    /// A name that others are asked for does.
+    Relay(Infohash),
 }
 
 /// One wake-up at most for each reason.

@@ -24,8 +24,9 @@ pub use requester::{
     ReadError, Requester, RequesterEvent, SourceFailure, SourceId, SourceStats,
 };
 pub use server::{
-    ContentAnswer, ContentWant, LINGER, MAX_AHEAD_BLOCKS, MAX_CIRCUIT_MESSAGES, MAX_QUEUED_BLOCKS,
-    MAX_STREAMS_PER_CIRCUIT, Overrun, Server, ServerConfig, StreamKey,
+    ContentAnswer, ContentWant, FIRST_COUNTERS, LINGER, MAX_AHEAD_BLOCKS, MAX_CIRCUIT_MESSAGES,
+    MAX_COUNTER, MAX_QUEUED_BLOCKS, MAX_STREAMS_PER_CIRCUIT, Overrun, Server, ServerConfig,
+    StreamKey,
 };
 
 use std::ops::Range;

@@ -113,6 +113,11 @@ impl Verifier {
         self.layers.is_none() && self.layers_length > 0
     }
 
+    /// The piece layers, if they are known.
+    pub fn piece_layers(&self) -> Option<&Bytes> {
+        self.layers.as_ref()
+    }
+
     /// Adds the piece layers of all files that have one (those longer than a piece), one after
     /// another in the order of the files, after checking them against the files' roots.
     pub fn add_piece_layers(&mut self, layers: Bytes) -> Result<(), HashesError> {

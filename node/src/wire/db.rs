@@ -115,25 +115,31 @@ impl<'a> Decode<'a> for BlockRange {
     }
 }
 
-/// DB_QUERY, requester to ORDB: `form u8`, then what the form has.
+/// DB_QUERY, requester to ORDB or ORDB to holder: `form u8`, then what the form has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DbQuery {
-    /// Form 0, `kind u8` (1: 20 bytes, 2: 32 bytes), the infohash: opens the stream.
-    Open(Infohash),
+    /// Form 0, `counter u8, kind u8` (1: 20 bytes, 2: 32 bytes), the infohash: opens the stream.
+    Open {
+        /// Begins at a random number; who asks on for another asks with a larger one.
+        counter: u8,
+        /// What is asked for.
+        name: Infohash,
+    },
     /// Form 1, `section u8, first u32, count u16`: asks for blocks.
     Ask(BlockRange),
 }
 impl Encode for DbQuery {
     fn encoded_len(&self) -> usize {
         1 + match self {
-            DbQuery::Open(name) => name.encoded_len(),
+            DbQuery::Open { name, .. } => 1 + name.encoded_len(),
             DbQuery::Ask(range) => range.encoded_len(),
         }
     }
     fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         match self {
-            DbQuery::Open(name) => {
+            DbQuery::Open { counter, name } => {
                 writer.write::<u8>(&0)?;
+                writer.write(counter)?;
                 writer.write(name)
             }
             DbQuery::Ask(range) => {
@@ -146,7 +152,10 @@ impl Encode for DbQuery {
 impl<'a> Decode<'a> for DbQuery {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         match reader.read::<u8>()? {
-            0 => reader.read().map(DbQuery::Open),
+            0 => Ok(DbQuery::Open {
+                counter: reader.read()?,
+                name: reader.read()?,
+            }),
             1 => reader.read().map(DbQuery::Ask),
             _ => Err(DecodeError::Invalid("DB_QUERY's form")),
         }
@@ -238,6 +247,8 @@ numbers! {
         PROTOCOL = 8,
         /// Nothing was asked for too long.
         IDLE = 9,
+        /// The question came round to who asks it, or might.
+        LOOP = 10,
     }
 }
 
@@ -315,17 +326,20 @@ impl<'a> Decode<'a> for DbEnd {
     }
 }
 
-/// DB_INFO: what an ORDB has. `flags u8, percent u8`, the infohash as in DB_QUERY.
-///
-/// Nobody sends it yet; it is read and ignored.
+/// DB_INFO, holder to ORDB: what can be asked of it over this circuit. `flags u8, percent u8`, the
+/// infohash as in DB_QUERY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DbInfo {
-    /// Bit 0: the ORDB is a facilitator.
+    /// Bit 0: who tells is a facilitator.
     pub flags: u8,
-    /// How much of it.
+    /// How much of it: 25, 50, 75 or 100; 0 takes back what was told before.
     pub percent: u8,
     /// Of what.
     pub name: Infohash,
+}
+impl DbInfo {
+    /// The flag of a facilitator.
+    pub const FACILITATOR: u8 = 1;
 }
 codec!(DbInfo {
     flags,

@@ -6,13 +6,17 @@
 //! seed gives the same run.
 
 mod content;
+mod download;
 mod keys;
 mod nat;
+mod views;
 mod wires;
 
 pub use content::{Library, Manner};
+pub use download::{Download, download, hold};
 pub use keys::KeyPool;
 pub use nat::{Behaviour, Nat};
+pub use views::Views;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};

@@ -32,6 +32,8 @@ pub struct Config {
     pub open_timeout: Duration,
     /// How long other sources are waited for after the last one has refused.
     pub patience: Duration,
+    /// What an OPEN's counter begins with; smaller after each LOOP.
+    pub counter: u8,
 }
 
 impl Default for Config {
@@ -44,6 +46,7 @@ impl Default for Config {
             sources_wanted: 1,
             open_timeout: Duration::from_secs(90),
             patience: Duration::from_secs(20),
+            counter: 0,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! its piece or leaf is verified ([`verify`]).
 
 mod api;
+mod asked;
 mod assembly;
 mod estimate;
 mod meter;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::asked::Asked;
 use self::assembly::{Assembly, Unit};
 use self::meter::Meter;
 use self::reads::Reads;
@@ -92,6 +94,7 @@ pub struct Requester {
     reserved: u64,
     store: ChunkStore,
     reads: Reads,
+    asked: Asked,
     events: VecDeque<RequesterEvent>,
     /// Asks and ends: bounded by what may be awaited of the sources, cancelled or not.
     transmits: VecDeque<(SourceId, RelayMessage<'static>)>,
@@ -121,6 +124,7 @@ impl Requester {
             reserved: 0,
             store: ChunkStore::new(config.max_store_bytes),
             reads: Reads::default(),
+            asked: Asked::default(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             pump_due: false,
@@ -222,6 +226,7 @@ impl Requester {
         }
         self.check_failure();
         self.rescue_late();
+        self.find_lacking();
         self.pump_due = true;
     }
 
@@ -310,7 +315,7 @@ impl Requester {
             SourceState::AwaitConnected { .. } | SourceState::AwaitRetry { .. } => true,
             SourceState::Open => source.awaited_blocks() > 0 || source.rests_until > self.now,
         });
-        let is_waiting = self.reads.waited_chunks().next().is_some();
+        let is_waiting = self.reads.waited_chunks().next().is_some() || !self.asked.is_empty();
         let refused = !self.refusals.is_empty() && self.sources.is_empty();
         if is_busy || is_waiting || (refused && self.failure.is_none()) {
             self.next_tick = self.next_tick.min(self.now + TICK);
@@ -428,6 +433,11 @@ impl Requester {
         };
         let at = match end.reason {
             DbEndReason::BUSY | DbEndReason::EXHAUSTED => self.now + source.next_backoff(),
+            // Perhaps only because another's question had a smaller counter.
+            DbEndReason::LOOP if self.config.counter > 0 => {
+                self.config.counter /= 2;
+                self.now + source.next_backoff()
+            }
             DbEndReason::IDLE => self.now,
             reason => {
                 let why = SourceFailure::Refused {
@@ -451,7 +461,8 @@ impl Requester {
         };
         if let Some(source) = self.sources.get_mut(&id) {
             source.state = SourceState::AwaitConnected { since: self.now };
-            let open = RelayMessage::DbQuery(DbQuery::Open(name));
+            let counter = self.config.counter;
+            let open = RelayMessage::DbQuery(DbQuery::Open { counter, name });
             self.transmits.push_back((id, open));
         }
     }
@@ -464,7 +475,8 @@ impl Requester {
             .any(|(other, source)| *other != id && source.is_askable(now));
         let is_needed = self.content.is_none()
             || self.reads.iter().next().is_some()
-            || (self.reads.wants_whole() && !self.is_complete());
+            || (self.reads.wants_whole() && !self.is_complete())
+            || !self.asked.is_empty();
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
@@ -675,12 +687,18 @@ impl Requester {
 
     fn handle_demand_changed(&mut self) {
         self.reads.invalidate();
-        self.store.set_readers(self.reads.positions());
+        self.tell_store_readers();
         self.pump_due = true;
     }
 
+    /// The store keeps what is ahead of readers, and what was asked for.
+    fn tell_store_readers(&mut self) {
+        let asked = self.asked.first();
+        self.store.set_readers(self.reads.positions().chain(asked));
+    }
+
     fn handle_position_moved(&mut self, from: u32, id: ReadId) {
-        self.store.set_readers(self.reads.positions());
+        self.tell_store_readers();
         let chunk = self.reads.get_mut(id).map_or(0, |read| read.chunk());
         // The zones move with the readers, but in steps: walking them costs.
         let ahead = self.read_ahead() / 4 / u64::from(CHUNK_LEN);

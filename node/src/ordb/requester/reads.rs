@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::{MAX_READS, ReadError};
+use super::asked::Asked;
 use super::{Class, Demand};
 use crate::ids::ReadId;
 use crate::store::ChunkStore;
@@ -191,7 +192,12 @@ impl Reads {
     }
 
     /// The zones, in order of class.
-    pub(super) fn zones(&mut self, metainfo: &Metainfo, read_ahead: u64) -> &mut Vec<Zone> {
+    pub(super) fn zones(
+        &mut self,
+        metainfo: &Metainfo,
+        read_ahead: u64,
+        asked: &Asked,
+    ) -> &mut Vec<Zone> {
         if !self.zones_stale {
             return &mut self.zones;
         }
@@ -230,6 +236,10 @@ impl Reads {
         }
         if self.whole {
             add(Class::Beyond, 0..metainfo.space_length());
+        }
+        for chunks in asked.runs() {
+            let bytes = |chunk: u32| u64::from(chunk).saturating_mul(CHUNK_LEN.into());
+            add(Class::Play, bytes(chunks.start)..bytes(chunks.end));
         }
         self.zones.sort_by_key(|zone| zone.class);
         &mut self.zones

@@ -209,7 +209,7 @@ impl Requester {
         let metainfo = content.metainfo.clone();
         let read_ahead = self.read_ahead();
         let has_room = self.has_room_beyond();
-        let zones = self.reads.zones(&metainfo, read_ahead);
+        let zones = self.reads.zones(&metainfo, read_ahead, &self.asked);
         let (store, assemblies) = (&self.store, &self.assemblies);
         let wanted = |class: Class, piece: u32, for_whom: Option<SourceId>| {
             if class == Class::Beyond && !has_room && for_whom.is_some() {
@@ -379,7 +379,7 @@ impl Requester {
         let Some(content) = &self.content else { return };
         let metainfo = content.metainfo.clone();
         let read_ahead = self.read_ahead();
-        self.reads.zones(&metainfo, read_ahead);
+        self.reads.zones(&metainfo, read_ahead, &self.asked);
         let is_missing = self.reads.iter().any(|(_, read)| {
             !read.padding && !read.is_done() && !self.store.contains(read.chunk())
         });

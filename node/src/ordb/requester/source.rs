@@ -190,6 +190,15 @@ impl Source {
     /// It cannot give these blocks for now.
     pub(super) fn handle_lack(&mut self, now: Instant, section: Section, blocks: Range<u32>) {
         self.lacks.retain(|(_, _, until)| *until > now);
+        // What lies beside the last one is one with it.
+        if let Some((of, before, until)) = self.lacks.back_mut()
+            && *of == section
+            && before.end == blocks.start
+        {
+            before.end = blocks.end;
+            *until = now + LACK;
+            return;
+        }
         if self.lacks.len() >= MAX_LACKS {
             self.lacks.pop_front();
         }

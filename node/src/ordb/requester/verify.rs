@@ -228,8 +228,9 @@ impl Requester {
     }
 
     /// Puts a verified chunk into the store.
-    fn store_chunk(&mut self, chunk: u32, bytes: Bytes) {
+    pub(super) fn store_chunk(&mut self, chunk: u32, bytes: Bytes) {
         self.verified_in_all = self.verified_in_all.saturating_add(bytes.len() as u64);
+        self.asked.handle_verified(chunk, &bytes);
         if self.store.insert(chunk, bytes) {
             // What went may be wanted again.
             self.reads.invalidate();

@@ -5,22 +5,22 @@
 //! each block once however many ask for it, no more blocks than it may hold, and sends to each
 //! stream in the order in which it asked, taking circuits in turn.
 
+mod ends;
+mod host;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::queue::{Circuit, Stream};
-use super::block_ranges;
 use crate::ids::StreamId;
 use crate::time::Instant;
 use crate::torrent::Infohash;
 use crate::wire::{
-    BLOCK_LEN, BlockRange, DbConnected, DbEnd, DbEndReason, DbQuery, MAX_ASK_BLOCKS, RelayBody,
-    RelayMessage, Section, Tried,
+    BLOCK_LEN, BlockRange, DbConnected, DbEnd, DbEndReason, DbQuery, RelayBody, RelayMessage,
+    Section, Tried,
 };
 
 /// Streams of one circuit. Its requester fills it; the next one is told BUSY.
@@ -38,6 +38,10 @@ pub const MAX_CIRCUIT_MESSAGES: usize = 4096;
 pub const LINGER: Duration = Duration::from_secs(60);
 /// How often timeouts are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// The largest counter of a question: who would have to ask with a larger one does not ask on.
+pub const MAX_COUNTER: u8 = 24;
+/// A requester begins with a counter below this, so that nobody can tell who asks for himself.
+pub const FIRST_COUNTERS: u8 = 16;
 /// Cells that a circuit is sent before it is the next one's turn.
 const TURN_CELLS: u32 = 8;
 
@@ -163,6 +167,8 @@ struct Name {
     wanted: BTreeMap<(Section, u32), Wanted>,
     /// When the last stream went.
     unused_since: Option<Instant>,
+    /// The counter with which the host asks other ORDBs for it: see [`Server::raise`].
+    level: Option<u8>,
 }
 
 /// A block that the host was asked for.
@@ -215,7 +221,7 @@ impl Server {
     ) -> Result<(), Overrun> {
         self.next_tick = self.next_tick.min(now + TICK);
         match query {
-            DbQuery::Open(name) => self.open(now, key, *name),
+            DbQuery::Open { counter, name } => self.open(now, key, *name, *counter),
             DbQuery::Ask(range) => self.ask(now, key, *range),
         }
         self.check(key.circuit)
@@ -369,6 +375,40 @@ impl Server {
         self.names.len()
     }
 
+    /// The host is about to ask another ORDB for this name: the counter to ask with, larger than
+    /// that of every stream that is open for it. From now on only streams with a smaller one are
+    /// taken. So counters grow along every way that a question goes, and none comes round. None if
+    /// the limit is reached: then no other ORDB is to be asked.
+    pub fn raise(&mut self, name: &Infohash) -> Option<u8> {
+        let known = self.names.get_mut(name)?;
+        if known.level.is_some() {
+            return known.level;
+        }
+        let counters = known.streams.iter().filter_map(|key| {
+            let circuit = self.circuits.get(&key.circuit)?;
+            Some(circuit.streams.get(&key.stream)?.counter)
+        });
+        let level = counters.max()?.checked_add(1)?;
+        if level > MAX_COUNTER {
+            return None;
+        }
+        known.level = Some(level);
+        known.level
+    }
+
+    /// The circuits that have streams for this name.
+    pub fn circuits_of(&self, name: &Infohash) -> BTreeSet<u64> {
+        let streams = self.names.get(name).map(|known| &known.streams);
+        let streams = streams.into_iter().flatten();
+        streams.map(|key| key.circuit).collect()
+    }
+
+    /// The circuit of each stream, and the name that it is for.
+    pub fn streams(&self) -> impl Iterator<Item = (u64, Infohash)> + '_ {
+        let names = self.names.iter();
+        names.flat_map(|(name, known)| known.streams.iter().map(|key| (key.circuit, *name)))
+    }
+
     /// Streams open.
     pub fn open_streams(&self) -> usize {
         self.circuits
@@ -379,8 +419,10 @@ impl Server {
 
     // What requesters ask.
 
-    fn open(&mut self, now: Instant, key: StreamKey, name: Infohash) {
-        let is_new_name = !self.names.contains_key(&name);
+    fn open(&mut self, now: Instant, key: StreamKey, name: Infohash, counter: u8) {
+        let known = self.names.get(&name);
+        let is_new_name = known.is_none();
+        let is_loop = known.is_some_and(|name| name.level.is_some_and(|level| counter >= level));
         let max_names = self.config.max_names;
         let circuit = self.circuits.entry(key.circuit).or_default();
         if circuit.streams.contains_key(&key.stream) {
@@ -392,7 +434,12 @@ impl Server {
         {
             return self.send_reason(key, DbEndReason::BUSY);
         }
-        circuit.streams.insert(key.stream, Stream::new(now, name));
+        if is_loop {
+            return self.send_reason(key, DbEndReason::LOOP);
+        }
+        circuit
+            .streams
+            .insert(key.stream, Stream::new(now, name, counter));
         if is_new_name {
             self.wants.push_back(ContentWant::Open { name });
         }
@@ -401,6 +448,7 @@ impl Server {
             streams: BTreeSet::new(),
             wanted: BTreeMap::new(),
             unused_since: None,
+            level: None,
         });
         known.streams.insert(key);
         known.unused_since = None;
@@ -442,311 +490,6 @@ impl Server {
             }
         }
         self.want_more(key);
-    }
-
-    /// Wants of the host what a stream asked, as far as limits allow.
-    fn want_more(&mut self, key: StreamKey) {
-        let Some(circuit) = self.circuits.get_mut(&key.circuit) else {
-            return;
-        };
-        let Some(stream) = circuit.streams.get_mut(&key.stream) else {
-            return;
-        };
-        let Some(name) = self.names.get_mut(&stream.name) else {
-            return;
-        };
-        let infohash = stream.name;
-        while let Some((section, block)) = stream.next_unwanted(MAX_AHEAD_BLOCKS) {
-            if self.ahead >= self.config.max_ahead_blocks {
-                if !std::mem::replace(&mut stream.is_starved, true) {
-                    self.starved.push_back(key);
-                }
-                break;
-            }
-            self.ahead += 1;
-            if section == Section::METADATA {
-                let metadata = name.metadata.clone().unwrap_or_default();
-                let start = (block as usize)
-                    .saturating_mul(BLOCK_LEN)
-                    .min(metadata.len());
-                let end = start.saturating_add(BLOCK_LEN).min(metadata.len());
-                stream.set_wanted();
-                stream.fill(section, block, &metadata.slice(start..end));
-                continue;
-            }
-            stream.set_wanted();
-            let wanted = name.wanted.entry((section, block));
-            let is_new = matches!(wanted, std::collections::btree_map::Entry::Vacant(_));
-            let wanted = wanted.or_insert_with(|| Wanted {
-                askers: Vec::new(),
-                since: stream.heard,
-            });
-            wanted.askers.push(key);
-            if !is_new {
-                continue;
-            }
-            match self.wants.back_mut() {
-                Some(ContentWant::Blocks {
-                    name,
-                    section: of,
-                    first,
-                    count,
-                }) if *name == infohash
-                    && *of == section
-                    && first.checked_add((*count).into()) == Some(block)
-                    && *count < MAX_ASK_BLOCKS =>
-                {
-                    *count += 1;
-                }
-                _ => self.wants.push_back(ContentWant::Blocks {
-                    name: infohash,
-                    section,
-                    first: block,
-                    count: 1,
-                }),
-            }
-        }
-        self.take_turn(key.circuit);
-    }
-
-    fn feed_starved(&mut self) {
-        while self.ahead < self.config.max_ahead_blocks
-            && let Some(key) = self.starved.pop_front()
-        {
-            if let Some(stream) = self.stream_mut(key) {
-                stream.is_starved = false;
-                self.want_more(key);
-            }
-        }
-    }
-
-    // What the host answers.
-
-    fn handle_opened(&mut self, now: Instant, name: Infohash, metadata: Bytes) {
-        let length = metadata.len();
-        if length == 0 || length > self.config.max_metadata_bytes {
-            self.end_name(now, name, DbEndReason::TOO_LARGE, None);
-            self.wants.push_back(ContentWant::Close { name });
-            return;
-        }
-        let Some(known) = self.names.get_mut(&name) else {
-            return;
-        };
-        if known.metadata.is_some() {
-            return;
-        }
-        known.metadata = Some(metadata);
-        let streams: Vec<StreamKey> = known.streams.iter().copied().collect();
-        for key in streams {
-            self.send_connected(key, length);
-        }
-    }
-
-    fn handle_block(&mut self, name: Infohash, section: Section, block: u32, bytes: Bytes) {
-        let Some(known) = self.names.get_mut(&name) else {
-            return;
-        };
-        let Some(wanted) = known.wanted.remove(&(section, block)) else {
-            return;
-        };
-        if bytes.is_empty() || bytes.len() > BLOCK_LEN {
-            // Nothing that can be sent: the host's mistake, told as its failure.
-            known.wanted.insert((section, block), wanted);
-            let blocks = block..block.saturating_add(1);
-            return self.end_blocks(name, section, blocks, DbEndReason::UNAVAILABLE);
-        }
-        for key in wanted.askers {
-            if let Some(stream) = self.stream_mut(key) {
-                stream.fill(section, block, &bytes);
-                self.take_turn(key.circuit);
-            }
-        }
-    }
-
-    // Ends.
-
-    fn end_name(
-        &mut self,
-        now: Instant,
-        name: Infohash,
-        reason: DbEndReason,
-        tried: Option<Tried>,
-    ) {
-        let Some(known) = self.names.remove(&name) else {
-            return;
-        };
-        let tried = tried.filter(|_| reason == DbEndReason::NOT_FOUND);
-        for key in known.streams {
-            self.remove_stream(now, key);
-            self.send_end(
-                key,
-                DbEnd {
-                    reason,
-                    scope: None,
-                    tried,
-                },
-            );
-        }
-    }
-
-    /// Blocks of a name will not come: every stream that asked for any is told.
-    fn end_blocks(
-        &mut self,
-        name: Infohash,
-        section: Section,
-        blocks: Range<u32>,
-        reason: DbEndReason,
-    ) {
-        let Some(known) = self.names.get(&name) else {
-            return;
-        };
-        let streams: Vec<StreamKey> = known.streams.iter().copied().collect();
-        for key in streams {
-            for scope in block_ranges(section, blocks.clone()) {
-                if self.remove_blocks(key, scope) {
-                    self.send_end(
-                        key,
-                        DbEnd {
-                            reason,
-                            scope: Some(scope),
-                            tried: None,
-                        },
-                    );
-                }
-            }
-        }
-    }
-
-    /// Takes blocks out of a stream's queue; what nobody else wants is cancelled at the host.
-    fn remove_blocks(&mut self, key: StreamKey, scope: BlockRange) -> bool {
-        let Some(circuit) = self.circuits.get_mut(&key.circuit) else {
-            return false;
-        };
-        let Some(stream) = circuit.streams.get_mut(&key.stream) else {
-            return false;
-        };
-        let removed = stream.remove(scope.section, &scope.blocks());
-        let name = stream.name;
-        self.ahead = self.ahead.saturating_sub(removed.ahead);
-        self.unwant(name, key, &removed.awaited);
-        if removed.ahead > 0 {
-            self.want_more(key);
-            self.feed_starved();
-        }
-        removed.any
-    }
-
-    fn unwant(&mut self, name: Infohash, key: StreamKey, blocks: &[(Section, u32)]) {
-        let Some(known) = self.names.get_mut(&name) else {
-            return;
-        };
-        for &(section, block) in blocks {
-            let Some(wanted) = known.wanted.get_mut(&(section, block)) else {
-                continue;
-            };
-            if let Some(place) = wanted.askers.iter().position(|asker| *asker == key) {
-                wanted.askers.swap_remove(place);
-            }
-            if !wanted.askers.is_empty() {
-                continue;
-            }
-            known.wanted.remove(&(section, block));
-            match self.wants.back_mut() {
-                Some(ContentWant::Cancel {
-                    name: of_name,
-                    section: of,
-                    first,
-                    count,
-                }) if *of_name == name
-                    && *of == section
-                    && first.checked_add((*count).into()) == Some(block)
-                    && *count < MAX_ASK_BLOCKS =>
-                {
-                    *count += 1;
-                }
-                _ => self.wants.push_back(ContentWant::Cancel {
-                    name,
-                    section,
-                    first: block,
-                    count: 1,
-                }),
-            }
-        }
-    }
-
-    fn remove_stream(&mut self, now: Instant, key: StreamKey) {
-        let Some(circuit) = self.circuits.get_mut(&key.circuit) else {
-            return;
-        };
-        let Some(mut stream) = circuit.streams.remove(&key.stream) else {
-            return;
-        };
-        let removed = stream.remove_all();
-        self.ahead = self.ahead.saturating_sub(removed.ahead);
-        self.unwant(stream.name, key, &removed.awaited);
-        if stream.is_starved {
-            self.starved.retain(|other| *other != key);
-        }
-        if let Some(known) = self.names.get_mut(&stream.name) {
-            known.streams.remove(&key);
-            if known.streams.is_empty() {
-                known.unused_since = Some(now);
-                self.next_tick = self.next_tick.min(now + TICK);
-            }
-        }
-        self.feed_starved();
-    }
-
-    fn end_idle_streams(&mut self, now: Instant) {
-        let limit = self.config.idle_timeout;
-        let mut idle = Vec::new();
-        for (circuit, it) in &self.circuits {
-            for (stream, it) in &it.streams {
-                let is_open = self
-                    .names
-                    .get(&it.name)
-                    .is_some_and(|name| name.metadata.is_some());
-                if is_open && it.queued() == 0 && now.saturating_since(it.heard) >= limit {
-                    idle.push(StreamKey {
-                        circuit: *circuit,
-                        stream: *stream,
-                    });
-                }
-            }
-        }
-        for key in idle {
-            self.remove_stream(now, key);
-            self.send_reason(key, DbEndReason::IDLE);
-        }
-    }
-
-    fn end_late_blocks(&mut self, now: Instant) {
-        let limit = self.config.block_timeout;
-        let mut late = Vec::new();
-        for (name, known) in &self.names {
-            for ((section, block), wanted) in &known.wanted {
-                if now.saturating_since(wanted.since) >= limit {
-                    late.push((*name, *section, *block));
-                }
-            }
-        }
-        for (name, section, block) in late {
-            let blocks = block..block.saturating_add(1);
-            self.end_blocks(name, section, blocks, DbEndReason::UNAVAILABLE);
-        }
-    }
-
-    fn close_unused_names(&mut self, now: Instant) {
-        let wants = &mut self.wants;
-        self.names.retain(|name, known| {
-            let is_over = known
-                .unused_since
-                .is_some_and(|since| now.saturating_since(since) >= LINGER);
-            if is_over {
-                wants.push_back(ContentWant::Close { name: *name });
-            }
-            !is_over
-        });
     }
 
     // Sending.

@@ -34,6 +34,8 @@ pub(super) struct Removed {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) name: Infohash,
+    /// The one that it was opened with.
+    pub(super) counter: u8,
     pub(super) heard: Instant,
     pub(super) is_starved: bool,
     queue: VecDeque<Asked>,
@@ -44,9 +46,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(now: Instant, name: Infohash) -> Self {
+    pub(super) fn new(now: Instant, name: Infohash, counter: u8) -> Self {
         Self {
             name,
+            counter,
             heard: now,
             is_starved: false,
             queue: VecDeque::new(),

@@ -122,9 +122,7 @@ fn answer_wanted(server: &mut Server) -> usize {
 fn open(config: ServerConfig, keys: &[StreamKey]) -> Server {
     let mut server = Server::new(config);
     for key in keys {
-        server
-            .handle_query(NOW, *key, &DbQuery::Open(NAME))
-            .unwrap();
+        server.handle_query(NOW, *key, &open_of(NAME)).unwrap();
     }
     assert_eq!(wants(&mut server), [ContentWant::Open { name: NAME }]);
     let metadata = Bytes::from(vec![1; 20_000]);
@@ -443,7 +441,7 @@ fn a_name_that_fails_ends_its_streams_with_what_was_tried() {
     let mut server = Server::new(ServerConfig::default());
     for circuit in [1, 2] {
         server
-            .handle_query(NOW, key(circuit, 1), &DbQuery::Open(NAME))
+            .handle_query(NOW, key(circuit, 1), &open_of(NAME))
             .unwrap();
     }
     let tried = Some(Tried {
@@ -486,7 +484,7 @@ fn names_linger_and_idle_streams_end() {
     assert_eq!(wants(&mut server), []);
     // Who comes back in time finds it open.
     server
-        .handle_query(later, key(4, 1), &DbQuery::Open(NAME))
+        .handle_query(later, key(4, 1), &open_of(NAME))
         .unwrap();
     assert_eq!(wants(&mut server), []);
     assert_eq!(all(&mut server), [(key(4, 1), Sent::Connected(20_000))]);
@@ -523,9 +521,7 @@ fn a_host_that_does_not_answer_is_not_waited_for_for_ever() {
 fn nonsense_ends_the_stream() {
     let mut server = open(ServerConfig::default(), &[key(1, 1)]);
     // OPEN again, a stream that is not open, an unknown section.
-    server
-        .handle_query(NOW, key(1, 1), &DbQuery::Open(NAME))
-        .unwrap();
+    server.handle_query(NOW, key(1, 1), &open_of(NAME)).unwrap();
     server
         .handle_query(NOW, key(1, 7), &DbQuery::Ask(chunks(0, 1)))
         .unwrap();
@@ -534,9 +530,7 @@ fn nonsense_ends_the_stream() {
         all(&mut server),
         [(key(1, 1), refused.clone()), (key(1, 7), refused)]
     );
-    server
-        .handle_query(NOW, key(1, 2), &DbQuery::Open(NAME))
-        .unwrap();
+    server.handle_query(NOW, key(1, 2), &open_of(NAME)).unwrap();
     let _ = all(&mut server);
     let strange = BlockRange {
         section: Section(77),
@@ -553,7 +547,7 @@ fn nonsense_ends_the_stream() {
     // Asked before the torrent is open.
     let other = Infohash::V1(InfohashV1([8; 20]));
     server
-        .handle_query(NOW, key(1, 3), &DbQuery::Open(other))
+        .handle_query(NOW, key(1, 3), &open_of(other))
         .unwrap();
     server
         .handle_query(NOW, key(1, 3), &DbQuery::Ask(chunks(0, 1)))
@@ -573,14 +567,14 @@ fn limits_hold() {
     let mut server = Server::new(config);
     for stream in 0..=MAX_STREAMS_PER_CIRCUIT {
         let key = key(1, u16::try_from(stream + 1).unwrap());
-        server.handle_query(NOW, key, &DbQuery::Open(NAME)).unwrap();
+        server.handle_query(NOW, key, &open_of(NAME)).unwrap();
     }
     let busy = end(DbEndReason::BUSY, None);
     assert_eq!(all(&mut server), [(key(1, 17), busy.clone())]);
     for number in 1..4 {
         let name = Infohash::V1(InfohashV1([number; 20]));
         server
-            .handle_query(NOW, key(2, number.into()), &DbQuery::Open(name))
+            .handle_query(NOW, key(2, number.into()), &open_of(name))
             .unwrap();
     }
     assert_eq!(
@@ -596,4 +590,8 @@ fn limits_hold() {
     }
     server.handle_circuit_gone(NOW, 9);
     assert_eq!(all(&mut server), []);
+}
+
+fn open_of(name: Infohash) -> DbQuery {
+    DbQuery::Open { counter: 0, name }
 }

@@ -430,7 +430,7 @@ impl World {
 
     fn transmit(&mut self, index: usize, message: RelayMessage<'static>) {
         let source = &mut self.sources[index];
-        if matches!(message, RelayMessage::DbQuery(DbQuery::Open(_))) {
+        if matches!(message, RelayMessage::DbQuery(DbQuery::Open { .. })) {
             source.stream = Some(StreamId(source.next_stream));
             source.next_stream += 1;
         }

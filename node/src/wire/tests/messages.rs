@@ -216,19 +216,19 @@ fn xon_and_xoff() {
 
 #[test]
 fn db_query() {
-    //             form, kind, infohash
-    let golden = format!("00 01 {}", "11".repeat(20));
-    kit(
-        &golden,
-        &DbQuery::Open(Infohash::V1(InfohashV1([0x11; 20]))),
-        false,
-    );
-    let golden = format!("00 02 {}", "22".repeat(32));
-    kit(
-        &golden,
-        &DbQuery::Open(Infohash::V2(InfohashV2([0x22; 32]))),
-        false,
-    );
+    //             form, counter, kind, infohash
+    let golden = format!("00 0b 01 {}", "11".repeat(20));
+    let open = DbQuery::Open {
+        counter: 11,
+        name: Infohash::V1(InfohashV1([0x11; 20])),
+    };
+    kit(&golden, &open, false);
+    let golden = format!("00 ff 02 {}", "22".repeat(32));
+    let open = DbQuery::Open {
+        counter: 255,
+        name: Infohash::V2(InfohashV2([0x22; 32])),
+    };
+    kit(&golden, &open, false);
     //    form, section, first, count
     let range = BlockRange {
         section: Section::CHUNKS,
