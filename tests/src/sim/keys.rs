@@ -42,7 +42,8 @@ impl KeyPool {
         while self.primes.len() <= other {
             let key = RsaPrivateKey::new(&mut self.rng, 1024).expect("a key");
             let primes = key.primes().iter();
-            self.primes.extend(primes.map(|prime| prime.as_ref().clone()));
+            self.primes
+                .extend(primes.map(|prime| prime.as_ref().clone()));
         }
         let primes = vec![self.primes[one].clone(), self.primes[other].clone()];
         let key = RsaPrivateKey::from_primes(primes, BoxedUint::from(65_537u64))
