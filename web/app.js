@@ -81,7 +81,6 @@ const sharing = new Sharing({
   },
   say,
   fail,
-  pictures: null,
 });
 
 /** @type {Chive | null} */

@@ -5,19 +5,29 @@ import { button, icon, make } from './dom.js';
 import { plain, size } from './format.js';
 import { foot, Sheet } from './sheet.js';
 import { language, t } from './text.js';
+import { findMetadata, stripMetadata } from '../exif.js';
 import { typeOf } from '../types.js';
 
 /** @typedef {import('./collect.js').Collected} Collected */
 /** @typedef {import('./collect.js').Item} Item */
-/**
- * @typedef {object} Pictures what is known of pictures' metadata, where the page has it
- * @property {(file: File) => Promise<string[]>} find what a picture tells beside what it shows, in words
- * @property {(file: File) => Promise<File>} strip a copy without it
- */
 
 const ICONS = { video: 'film', audio: 'note', image: 'picture', text: 'page', other: 'box' };
 /** Rows shown at once. */
 const ROWS = 100;
+/** Pictures that browsers do not show, and that tell as much. */
+const MORE_PICTURES = /\.(?:heic|heif|tiff?|dng|cr2|cr3|nef|arw|orf|rw2|raf)$/i;
+/** @type {Record<import('../exif.js').Finding, import('./text.js').Key>} */
+const FINDINGS = {
+  place: 'exifPlace',
+  time: 'exifTime',
+  camera: 'exifCamera',
+  author: 'exifAuthor',
+  software: 'exifSoftware',
+  text: 'exifText',
+  thumbnail: 'exifThumbnail',
+  more: 'exifMore',
+  unknown: 'exifUnknown',
+};
 /** Names told in one sentence. */
 const NAMES = 5;
 
@@ -36,13 +46,11 @@ export class ShareSheet {
 
   /**
    * @param {Collected} collected
-   * @param {Pictures | null} pictures
    * @param {(items: Item[], name: string) => void} share with paths from the torrent's name on
    */
-  constructor({ name, folder, items, left }, pictures, share) {
+  constructor({ name, folder, items, left }, share) {
     this.items = items;
     this.folder = folder;
-    this.pictures = pictures;
     this.share = share;
     this.sheet = new Sheet(t('shareTitle'), () => this.#looking.abort());
     this.name = make('input', { type: 'text', dir: 'auto', maxlength: '200', value: name || t('shareManyName'), autocomplete: 'off' });
@@ -114,9 +122,7 @@ export class ShareSheet {
 
   /** Looks into the pictures while the names are read. */
   async #look() {
-    const { pictures } = this;
-    if (pictures === null) return;
-    const candidates = this.items.filter(({ file }) => typeOf(file.name).kind === 'image');
+    const candidates = this.items.filter(({ file: { name } }) => typeOf(name).kind === 'image' || MORE_PICTURES.test(name));
     if (candidates.length === 0) return;
     const found = make('ul', {});
     const says = make('p', {});
@@ -125,11 +131,11 @@ export class ShareSheet {
     for (const [index, item] of candidates.entries()) {
       if (this.#looking.signal.aborted) return;
       says.textContent = t('exifLooking', { part: index, whole: candidates.length });
-      const tells = await pictures.find(item.file).catch(() => []);
+      const tells = await findMetadata(item.file).catch(() => /** @type {import('../exif.js').Finding[]} */ (['unknown']));
       if (tells.length === 0) continue;
       this.#telling.add(item);
       if (this.#telling.size <= NAMES) {
-        found.append(make('li', {}, make('bdi', {}, item.path.join('/')), `: ${tells.map(plain).join(', ')}`));
+        found.append(make('li', {}, make('bdi', {}, item.path.join('/')), `: ${tells.map((tell) => t(FINDINGS[tell])).join(', ')}`));
       } else if (this.#telling.size === NAMES + 1) {
         found.append(make('li', { class: 'rest' }));
       }
@@ -148,10 +154,12 @@ export class ShareSheet {
   async #go() {
     this.start.disabled = true;
     let { items } = this;
-    if (this.pictures !== null && this.#strip.checked && this.#telling.size > 0) {
+    if (this.#strip.checked && this.#telling.size > 0) {
       /** @type {string[]} */
       const kept = [];
-      items = await Promise.all(items.map((item) => this.#stripped(item, this.pictures, kept)));
+      // One after the other: each is held in memory while it is taken apart.
+      items = [];
+      for (const item of this.items) items.push(await this.#stripped(item, kept));
       if (kept.length > 0) {
         // Said before anything is published: the second press shares them as they are.
         this.#told.textContent = t('exifKept', { names: some(kept) });
@@ -159,6 +167,9 @@ export class ShareSheet {
         this.start.disabled = false;
         this.items = items;
         this.#telling.clear();
+        this.#exif.hidden = true;
+        this.#draw();
+        this.#told.scrollIntoView({ block: 'nearest' });
         return;
       }
     }
@@ -174,13 +185,12 @@ export class ShareSheet {
 
   /**
    * @param {Item} item
-   * @param {Pictures | null} pictures
    * @param {string[]} kept
    */
-  async #stripped(item, pictures, kept) {
-    if (pictures === null || !this.#telling.has(item)) return item;
+  async #stripped(item, kept) {
+    if (!this.#telling.has(item)) return item;
     try {
-      return { ...item, file: await pictures.strip(item.file) };
+      return { ...item, file: await stripMetadata(item.file) };
     } catch {
       kept.push(item.path.join('/'));
       return item;

@@ -13,7 +13,6 @@ import { t } from './text.js';
  * @property {(torrent: any) => void} shared
  * @property {(text: string) => void} say
  * @property {(text: string) => void} fail
- * @property {import('./share.js').Pictures | null} pictures
  */
 
 export class Sharing {
@@ -80,7 +79,7 @@ export class Sharing {
         this.hooks.fail(t('shareNothing'));
         return;
       }
-      new ShareSheet(found, this.hooks.pictures, (items, name) => void this.#share(items, name));
+      new ShareSheet(found, (items, name) => void this.#share(items, name));
     } catch (error) {
       this.hooks.fail(whyNotShared(error));
     }
