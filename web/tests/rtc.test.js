@@ -1,9 +1,10 @@
-// Two tabs in two processes of Chromium, with connections as the page makes them.
+// Tabs in browsers of their own, with connections as the page makes them.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import test from 'node:test';
+import test, { after, before } from 'node:test';
 import { findChromium, start } from './rtc/chromium.js';
+import { findFirefox, startFirefox } from './rtc/firefox.js';
 
 const program = findChromium();
 const skip = program ? false : 'Chromium is not installed';
@@ -17,6 +18,12 @@ const server = createServer(async (request, response) => {
   const body = await readFile(file).catch(() => null);
   response.writeHead(body ? 200 : 404, { 'content-type': path.endsWith('.html') ? 'text/html' : 'text/javascript' });
   response.end(body);
+});
+
+before(() => new Promise((resolve) => server.listen(0, '127.0.0.1', resolve)));
+after(() => {
+  server.close();
+  server.closeAllConnections();
 });
 
 /** One tab of rtc/page.html. */
@@ -92,8 +99,6 @@ async function connect(one, link, other, otherLink, change) {
 }
 
 test('tabs in two processes', ALL, async (t) => {
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => server.close());
   const browsers = await Promise.all([start(program), start(program)]);
   t.after(() => Promise.all(browsers.map((browser) => browser.close())));
   const [one, other] = await Promise.all(browsers.map((browser) => Tab.open(browser)));
@@ -191,4 +196,37 @@ test('tabs in two processes', ALL, async (t) => {
     await browsers[1].close();
     assert.match(await one.why(11), /was lost/);
   });
+});
+
+const firefox = findFirefox();
+let without = skip || (firefox ? false : 'Firefox is not installed');
+without ||= typeof WebSocket === 'function' ? false : 'this node has no WebSocket to drive Firefox by';
+
+test('a tab of Firefox and one of Chromium', { ...ALL, skip: without }, async (t) => {
+  const browsers = await Promise.all([start(program), startFirefox(firefox)]);
+  t.after(() => Promise.all(browsers.map((browser) => browser.close())));
+  const [chromium, fox] = await Promise.all(browsers.map((browser) => Tab.open(browser)));
+  for (const [one, other, link] of [
+    [chromium, fox, 1],
+    [fox, chromium, 2],
+  ]) {
+    await connect(one, link, other, link);
+    const opened = await Promise.all([one.opened(link), other.opened(link)]);
+    t.diagnostic(`channels moved to workers: ${opened.map(({ moved }) => moved)}`);
+    for (const [from, to] of [
+      [one, other],
+      [other, one],
+    ]) {
+      await from.tellWorker({ link, send: 5 * MEGABYTE, size: 16_000 });
+      const [sent, received] = await Promise.all([
+        from.next((message) => message.sent === link),
+        to.next((message) => message.link === link && message.received),
+      ]);
+      assert.equal(received.sum, sent.sum);
+      assert.ok(sent.waits > 0 && sent.most < 600_000, JSON.stringify(sent));
+      t.diagnostic(`${(5_000 / sent.ms).toFixed(1)} MB/s`);
+    }
+    await one.tellWorker({ link, close: true });
+    await other.next((message) => message.over === link);
+  }
 });
