@@ -28,12 +28,15 @@ import { typeOf } from './types.js';
  * @typedef {object} StartOptions
  * @property {string[]} [bridges] where to enter: `wss://HOST:PORT/link#ED25519.NTOR`, each with
  *   the keys that prove it. Without them they are read from `bridge.json` beside this file.
+ * @property {string[]} [peers] where else to enter, by WebRTC: `IP:PORT:CERTHASH#ED25519.NTOR`. With
+ *   them alone `bridge.json` is not read.
  * @property {number} [hops] routers in a circuit: 3, or 2 for speed at the cost of being easier to follow
  * @property {number} [memoryBytes] how much verified content is kept; what was played longest ago goes first
  * @property {number} [maxMetadataBytes] the longest info dictionary that is accepted
  * @property {number} [findTimeoutMs] how long a torrent is looked for
  * @property {boolean} [route] whether this tab is a router for others too, which it is unless told otherwise
- * @property {string[]} [stun] `stun:HOST:PORT`, who tell this tab how it is seen from outside
+ * @property {string[]} [stun] `stun:HOST:PORT`, who tell this tab how it is seen from outside; the
+ *   first of the peers unless others are named
  */
 
 /**
@@ -72,6 +75,7 @@ import { typeOf } from './types.js';
  * @property {TorrentStatus[]} torrents
  * @property {{sent: number, received: number}} link_bytes
  * @property {number} [routers_known] routers that the bridges told of
+ * @property {{kind: 'bridge' | 'facilitator' | 'tab', id: string, state: string, sent: number, received: number}[]} [links]
  * @property {string | null} [asks_only] why this tab is no router for others, in a sentence
  */
 
@@ -83,6 +87,8 @@ const SERVICE_WORKER_TIMEOUT_MS = 5_000;
 const KEEP_ALIVE_MS = 15_000;
 /** A `.torrent` larger than this is not read. */
 const MAX_TORRENT_FILE_BYTES = 32 * 1024 * 1024;
+/** Peers that are asked how they see us: each learns our address, as whoever is dialled does. */
+const MAX_STUN = 2;
 /** `blob()` holds all of a file at once; a larger one is for `url` and `stream()`. */
 export const MAX_BLOB_BYTES = 2 ** 31 - 1;
 
@@ -141,16 +147,20 @@ export class Chive extends EventTarget {
    * @returns {Promise<Chive>} rejects with a sentence for the user
    */
   static async start(options = {}) {
-    const bridges = options.bridges ?? (await defaultBridges());
+    const peers = options.peers ?? [];
+    const bridges = options.bridges?.length || peers.length ? (options.bridges ?? []) : await defaultBridges();
     const chive = new Chive();
     try {
       const serving = chive.#serve();
       chive.#connections = await Connections.create(
         (message, transfer = []) => chive.#worker.postMessage(message, transfer),
-        options.stun,
+        options.stun ?? peers.slice(0, MAX_STUN).map((line) => `stun:${addressOf(line)}`),
       );
       await chive.#call('start', {
         bridges,
+        peers,
+        // Who comes in by a router at home may meet others there.
+        allow_private: [...bridges, ...peers.map((line) => `ws://${addressOf(line)}`)].some(isAtHome),
         hops: options.hops ?? 3,
         memory_bytes: options.memoryBytes ?? defaultMemoryBytes(),
         max_metadata_bytes: options.maxMetadataBytes,
@@ -525,6 +535,18 @@ async function defaultBridges() {
   const { bridges } = answer.ok ? await answer.json().catch(() => ({})) : {};
   if (!Array.isArray(bridges) || bridges.length === 0) throw new Error(missing);
   return bridges.map(String);
+}
+
+/** Where a peer's line leads: `IP:PORT`. @param {string} line */
+function addressOf(line) {
+  return line.replace(/#.*$/, '').replace(/:[^:]*$/, '');
+}
+
+/** Whether an address exists only on this machine or in its local network. @param {string} url */
+function isAtHome(url) {
+  if (!URL.canParse(url)) return false;
+  const { hostname } = new URL(url);
+  return /^(localhost|127\..*|10\..*|192\.168\..*|172\.(1[6-9]|2\d|3[01])\..*|\[(::1|f[cde].*)\])$/.test(hostname);
 }
 
 /** A share of the memory that the device says it has; of one that does not say, a small phone's. */

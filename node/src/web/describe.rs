@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::ids::TorrentId;
-use crate::node::{BridgeLine, BridgeState, Event, Node};
+use crate::node::{BridgeLine, BridgeState, Event, LinkTransport, NeighbourStatus, Node};
 use crate::ordb::Failure;
 use crate::torrent::Metainfo;
+use crate::wire::Roles;
 
 /// An event as the page gets it; nothing for those that are the host's own.
 pub(super) fn event(node: &Node, event: &Event) -> Option<Value> {
@@ -97,13 +98,34 @@ pub(super) fn status(node: &Node) -> Value {
         })
         .collect();
     let torrents: Vec<Value> = node.torrents().map(|id| torrent(node, id)).collect();
+    let links: Vec<Value> = node.neighbours().iter().map(link).collect();
     let counters = node.counters();
     json!({
+        "links": links,
         "bridges": bridges,
         "circuits": circuits,
         "torrents": torrents,
         "routers_known": node.gauges().routers,
         "link_bytes": { "sent": counters.bytes_sent, "received": counters.bytes_received },
+    })
+}
+
+fn link(neighbour: &NeighbourStatus) -> Value {
+    let does = |role| neighbour.roles.is_some_and(|roles| roles.contains(role));
+    // Who has not said yet what it does is known by how it is reached.
+    let kind = match neighbour.transport {
+        _ if does(Roles::BRIDGE) => "bridge",
+        _ if does(Roles::FACILITATOR) => "facilitator",
+        LinkTransport::WebSocket => "bridge",
+        LinkTransport::Tls => "facilitator",
+        LinkTransport::WebRtc => "tab",
+    };
+    json!({
+        "id": neighbour.rsa.to_string(),
+        "kind": kind,
+        "state": "open",
+        "sent": neighbour.bytes_sent,
+        "received": neighbour.bytes_received,
     })
 }
 

@@ -37,6 +37,12 @@ const BUFFER_POLL_MS: f64 = 15.0;
 #[serde(deny_unknown_fields)]
 struct Settings {
     bridges: Vec<String>,
+    /// Routers that are entered by WebRTC.
+    #[serde(default)]
+    peers: Vec<String>,
+    /// Whether addresses that only exist at home are dialled.
+    #[serde(default)]
+    allow_private: bool,
     #[serde(default = "default_hops")]
     hops: usize,
     memory_bytes: Option<usize>,
@@ -125,7 +131,7 @@ impl Transport {
 
 #[wasm_bindgen]
 impl Host {
-    /// Starts a node. `settings` is `{bridges, hops?, memory_bytes?, max_metadata_bytes?,
+    /// Starts a node. `settings` is `{bridges, peers?, allow_private?, hops?, memory_bytes?, max_metadata_bytes?,
     /// find_timeout_ms?, dtls_sha256?, route?, identity?: {rsa, ed25519}}`, `seed` 64 bytes of `crypto.getRandomValues`;
     /// `on_event` is called with one object an event.
     #[wasm_bindgen(constructor)]
@@ -313,6 +319,7 @@ fn config_from(settings: &Settings, onion_secret: [u8; 32]) -> Result<Config, Js
     let bridges: Vec<BridgeLine> = settings
         .bridges
         .iter()
+        .chain(&settings.peers)
         .map(|line| line.parse())
         .collect::<Result<_, _>>()?;
     if bridges.is_empty() {
@@ -361,8 +368,7 @@ fn config_from(settings: &Settings, onion_secret: [u8; 32]) -> Result<Config, Js
         bridges,
         hops: settings.hops,
         asks: true,
-        // A tab dials nobody by address.
-        allow_private: false,
+        allow_private: settings.allow_private,
         unix_time: (js_sys::Date::now() / 1000.0) as u64,
         limits,
     })
