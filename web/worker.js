@@ -76,7 +76,7 @@ const calls = {
     identity = await whoWeAre(settings);
     const keys = identity && { rsa: hex(identity.rsa), ed25519: hex(identity.ed25519) };
     try {
-      host = new module.Host({ ...settings, identity: null && keys }, seed, onEvent);
+      host = new module.Host({ ...settings, identity: keys }, seed, onEvent);
     } catch (error) {
       throw new Error(`The onion router did not start: ${clause(error)}.`);
     }
