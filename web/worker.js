@@ -179,6 +179,7 @@ async function whoWeAre({ route = true, dtls_sha256 }) {
 async function sign({ request, key, message }) {
   const bytes = Uint8Array.from(message.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
   const signature = await identity?.sign(key, bytes).catch(() => undefined);
+  asksOnly = signature ? null : 'This tab only asks for now: the browser did not sign with the keys that it keeps for it.';
   host.signed(request, signature);
 }
 
