@@ -146,6 +146,12 @@ impl Lookup {
         self.candidates.get_mut(place)
     }
 
+    /// A node that it met.
+    pub(super) fn known(&self, id: RsaId) -> Option<&Known> {
+        let place = self.place(Distance::between(self.key, id.into())).ok()?;
+        self.candidates.get(place).map(|candidate| &candidate.known)
+    }
+
     /// The places of those that matter on a path: the nearest that may yet answer or did.
     fn horizon(&self, path: usize) -> impl Iterator<Item = (usize, &Candidate)> {
         let mut tally = Tally::default();

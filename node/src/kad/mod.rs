@@ -269,6 +269,15 @@ impl Kad {
         self.table.get(id)
     }
 
+    /// What is known of a node: of a contact, or of one that a lookup met.
+    pub fn known(&self, id: RsaId) -> Option<&Known> {
+        let contact = self.table.get(id).map(|contact| &contact.known);
+        contact.or_else(|| {
+            let mut lookups = self.lookups.values();
+            lookups.find_map(|running| running.lookup.known(id))
+        })
+    }
+
     /// All contacts.
     pub fn contacts(&self) -> impl Iterator<Item = &Contact> {
         self.table.iter()
@@ -316,7 +325,8 @@ impl Kad {
         self.now = now;
         let changed = match (&self.described, &described) {
             (Some(old), Some(new)) => {
-                old.introducers != new.introducers || old.addresses != new.addresses
+                let told = |of: &Known| (of.introducers.clone(), of.addresses.clone(), of.roles);
+                told(old) != told(new)
             }
             (None, Some(_)) => true,
             (_, None) => false,
@@ -324,7 +334,9 @@ impl Kad {
         self.described = described;
         if changed {
             self.announce();
+            self.renew_soon();
         }
+        self.pump();
     }
 
     /// There is a router that may be asked: at the other end of a link if there is no `teller`, else

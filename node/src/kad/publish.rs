@@ -23,6 +23,10 @@ const MAX_STORES: usize = 512;
 const MAX_STORING: usize = 4;
 /// How soon a record that nobody kept is published again.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(60);
+/// How soon records are published anew when this node is reached in another way than they say …
+const RENEW_WITHIN: Duration = Duration::from_secs(60);
+/// … but not sooner than this after they were published.
+const RENEW_REST: Duration = Duration::from_secs(300);
 /// A node keeps a record if fewer contacts than this are nearer to its name. Twice k, because no
 /// two nodes know the same.
 const KEEPERS: usize = 2 * K;
@@ -32,6 +36,7 @@ const PASSING_KEEPERS: usize = 2;
 #[derive(Debug)]
 struct Own {
     record: Known,
+    since: Instant,
     /// When it is to be signed and published anew.
     due: Instant,
     /// Keepers that have not answered yet.
@@ -72,6 +77,7 @@ impl Kad {
             key,
             Own {
                 record,
+                since: now,
                 due,
                 awaited: 0,
                 kept: 0,
@@ -109,6 +115,14 @@ impl Kad {
                 own.due = self.now + PUBLISH_AGAIN;
                 self.events.push_back(KadEvent::Renew(*key));
             }
+        }
+    }
+
+    /// What own records say is no longer true.
+    pub(super) fn renew_soon(&mut self) {
+        let soon = self.now + self.spread(RENEW_WITHIN);
+        for own in self.publishing.own.values_mut() {
+            own.due = own.due.min(soon.max(own.since + RENEW_REST));
         }
     }
 

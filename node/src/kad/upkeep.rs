@@ -218,6 +218,11 @@ impl Kad {
             }
             Joining::Joined if !self.upkeep.is_busy => {
                 let own = self.own.into();
+                // Others' questions and the lookups before may have filled it.
+                let full = |bucket: &u8| self.table.fill().any(|(j, n)| j == *bucket && n >= K);
+                while self.upkeep.refresh.last().is_some_and(full) {
+                    self.upkeep.refresh.pop();
+                }
                 let (key, purpose) = if let Some(bucket) = self.upkeep.refresh.pop() {
                     let key = random_in_bucket(own, bucket, &mut self.rng);
                     (key, Purpose::Refresh)

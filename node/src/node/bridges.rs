@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand_core::Rng;
 
 use crate::circuit::client::{FirstHop, Router};
-use crate::ids::{CircuitId, LinkId, OnionKey, StreamId};
+use crate::ids::{CircuitId, LinkId, OnionKey, RsaId, StreamId};
 use crate::link::{Expected, RouterIds};
 use crate::node::Node;
 use crate::node::bridge_line::BridgeLine;
@@ -320,12 +320,20 @@ impl Node {
                     && own != Some(verified.ed25519)
                 {
                     self.directory.learn(&verified);
+                    let teller = self.bridge_rsa(index);
+                    self.kademlia_contact(&verified, teller);
                 }
             }
         }
         if found.remaining == 0 {
             self.directory_dirty = true;
         }
+    }
+
+    /// The ID of a bridge, once it has proved it.
+    fn bridge_rsa(&self, index: usize) -> Option<RsaId> {
+        let link = self.bridges.get(index)?.link?;
+        Some(self.mesh.ids_of(link)?.rsa)
     }
 
     /// A bridge says whether it took this node's descriptor.

@@ -36,15 +36,7 @@ struct Known {
 impl Directory {
     /// Takes a router from a descriptor whose signature was checked.
     pub(crate) fn learn(&mut self, descriptor: &VerifiedDescriptor) {
-        let router = Router {
-            rsa: descriptor.rsa_id,
-            ed25519: descriptor.ed25519,
-            onion: descriptor.onion_key,
-            // Which of these may be dialled is for the router that dials to say.
-            addresses: descriptor.addresses.clone(),
-            dtls: descriptor.dtls,
-            introducers: descriptor.introducers.clone(),
-        };
+        let router = Router::from(descriptor);
         let suspect_until = self
             .routers
             .get(&router.ed25519)
@@ -132,6 +124,20 @@ impl Directory {
             .collect();
         let from = if good.is_empty() { all } else { good };
         pick(&from, rng).map(|known| known.router.clone())
+    }
+}
+
+impl From<&VerifiedDescriptor> for Router {
+    fn from(descriptor: &VerifiedDescriptor) -> Self {
+        Router {
+            rsa: descriptor.rsa_id,
+            ed25519: descriptor.ed25519,
+            onion: descriptor.onion_key,
+            // Which of these may be dialled is for the router that dials to say.
+            addresses: descriptor.addresses.clone(),
+            dtls: descriptor.dtls,
+            introducers: descriptor.introducers.clone(),
+        }
     }
 }
 

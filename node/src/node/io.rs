@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::circuit::client::Router;
 use crate::ids::{CircuitId, Ed25519Id, LinkId, ReadId, RsaId, SignatureId, StreamId, TorrentId};
+use crate::kad::LookupId;
 pub use crate::link::HostKey;
 use crate::link::{Binding, Identity};
 use crate::node::BridgeLine;
@@ -302,6 +303,26 @@ pub enum Event {
     /// Keep a chunk or give it back; only where [`crate::node::Node::set_host_store`] said that
     /// the host can.
     Store(StoreWant),
+    /// A lookup found an ORDB for the name that it looks for.
+    Provider {
+        /// Which lookup.
+        lookup: LookupId,
+        /// The ORDB.
+        rsa: RsaId,
+    },
+    /// A lookup ended.
+    LookedUp {
+        /// Which.
+        lookup: LookupId,
+        /// The nodes nearest to its key that answered, nearest first.
+        closest: Vec<RsaId>,
+        /// How many ORDBs it found.
+        providers: usize,
+        /// The most questions of which each had to await the answer of the one before.
+        rounds: u32,
+        /// How many questions it asked.
+        asks: usize,
+    },
     /// A bridge's state changed.
     Bridge {
         /// Its place in [`Config::bridges`].

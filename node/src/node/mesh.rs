@@ -13,6 +13,7 @@ use rand_core::Rng;
 
 use crate::circuit::client::{FirstHop, Router};
 use crate::ids::{CircuitId, LinkId, OnionKey, RsaId, StreamId};
+use crate::kad::AskId;
 use crate::link::{RouterIds, Side};
 use crate::node::Node;
 use crate::node::io::{Event, LinkTransport};
@@ -77,6 +78,8 @@ pub(crate) enum AskPurpose {
     Greeting(LinkId),
     /// The host wants to know whether the peer is there.
     Ping(RsaId),
+    /// Kademlia asks.
+    Kademlia(AskId),
 }
 
 /// Whose question it is.
@@ -342,21 +345,20 @@ impl Node {
 
     /// A question for this node. Every arm answers, now or later.
     fn handle_question(&mut self, from: Option<RsaId>, reply: Reply, question: Question) {
-        let _ = from;
         let answers = match question {
             Question::Ping(descriptor) => {
                 if let Some(descriptor) = descriptor {
-                    self.handle_descriptor(&descriptor);
+                    self.handle_told(&descriptor, from);
                 }
                 match self.own_descriptor() {
                     Some(own) => vec![Answer::Pong(Box::new(own))],
                     None => Vec::new(),
                 }
             }
-            Question::FindNode(_)
-            | Question::FindValue(_)
-            | Question::Store(_)
-            | Question::Introduce(_) => vec![Answer::Failed(AskFailure::REFUSED)],
+            Question::FindNode(_) | Question::FindValue(_) | Question::Store(_) => {
+                self.kademlia_question(from, &question)
+            }
+            Question::Introduce(_) => vec![Answer::Failed(AskFailure::REFUSED)],
         };
         self.reply(reply, answers);
     }
@@ -404,8 +406,10 @@ impl Node {
 
     /// A question of ours is answered, or a part of it; after `remaining` more nothing follows.
     fn answered(&mut self, purpose: AskPurpose, remaining: u8, answer: Answer) {
-        let _ = remaining;
         match (purpose, answer) {
+            (AskPurpose::Kademlia(ask), answer) => {
+                self.kademlia_answered(ask, remaining, &answer);
+            }
             (AskPurpose::Greeting(link), Answer::Pong(descriptor)) => {
                 let is_its_own = self.mesh.ids_of(link).is_some_and(|ids| {
                     let said = descriptor.unverified();
@@ -436,7 +440,18 @@ impl Node {
                 rsa,
                 outcome: Err(failure),
             }),
+            AskPurpose::Kademlia(ask) => self.kademlia_unanswered(ask, failure),
             AskPurpose::Greeting(_) => {}
+        }
+    }
+
+    /// Somebody's descriptor came, by a neighbour that may have passed it on: Kademlia takes it.
+    fn handle_told(&mut self, descriptor: &Descriptor, teller: Option<RsaId>) {
+        if let Ok(verified) = descriptor.verify(self.unix_now()) {
+            self.note_neighbour(&verified);
+            if teller.is_some() {
+                self.kademlia_contact(&verified, teller);
+            }
         }
     }
 
@@ -451,13 +466,19 @@ impl Node {
     /// What a neighbour says of itself.
     pub(crate) fn note_neighbour(&mut self, verified: &VerifiedDescriptor) {
         let links = self.mesh.by_rsa.get(&verified.rsa_id);
+        let mut is_neighbour = false;
         for link in links.cloned().unwrap_or_default() {
             if let Some(neighbour) = self.mesh.neighbours.get_mut(&link)
                 && neighbour.ids.ed25519 == verified.ed25519
             {
                 neighbour.roles = Some(verified.roles);
                 neighbour.descriptor = Some(verified.clone());
+                is_neighbour = true;
             }
+        }
+        // Whoever connects becomes a contact.
+        if is_neighbour {
+            self.kademlia_contact(verified, None);
         }
     }
 
@@ -510,7 +531,7 @@ impl Node {
 
     /// A link is gone, and with it the neighbour and what was asked over it.
     pub(crate) fn neighbour_gone(&mut self, link: LinkId) {
-        self.mesh.remove(link);
+        self.forget_neighbour(link);
         self.mesh.meters.remove(&link);
         self.redirect(link);
         // Answers to who is gone are of no use.
@@ -523,6 +544,15 @@ impl Node {
             .collect();
         for token in orphans {
             self.mesh.take_ask(token);
+        }
+    }
+
+    fn forget_neighbour(&mut self, link: LinkId) {
+        let gone = self.mesh.remove(link);
+        if let Some(rsa) = gone.map(|gone| gone.ids.rsa)
+            && self.mesh.link_to(&rsa).is_none()
+        {
+            self.kademlia_unlinked(rsa);
         }
     }
 
@@ -541,7 +571,7 @@ impl Node {
             .get(&link)
             .is_none_or(|link| link.identity().is_none());
         if unproven {
-            self.mesh.remove(link);
+            self.forget_neighbour(link);
         }
         self.redirect(link);
     }
@@ -620,9 +650,8 @@ impl Node {
         };
         let named = || std::iter::once(to).chain(hints.iter().copied());
         let linked = named().filter(|rsa| self.mesh.link_to(rsa).is_some());
-        let dialled = named().filter(|rsa| {
-            self.mesh.link_to(rsa).is_none() && self.directory.dialable(rsa).is_some()
-        });
+        let dialled =
+            named().filter(|rsa| self.mesh.link_to(rsa).is_none() && self.dialable(rsa).is_some());
         let bridges = self.bridges.iter().filter_map(|bridge| {
             let ids = self.mesh.ids_of(bridge.link?)?;
             matches!(asker, Asker::Own(_)).then_some(ids.rsa)
@@ -648,7 +677,7 @@ impl Node {
                 return self.end_ask(token, failure);
             };
             let link = self.mesh.link_to(&next).or_else(|| {
-                let router = self.directory.dialable(&next)?;
+                let router = self.dialable(&next)?;
                 self.reach_directly(&router)
             });
             if let Some(link) = link

@@ -11,6 +11,7 @@ mod content;
 mod directory;
 mod holding;
 mod io;
+mod kademlia;
 mod links;
 mod mesh;
 mod origin;
@@ -48,6 +49,7 @@ pub use stored::TorrentFlags;
 use bridges::Bridge;
 use content::Torrent;
 use directory::{Directory, Registry};
+use kademlia::Kademlia;
 use links::Link;
 use mesh::Mesh;
 use origin::Own;
@@ -120,6 +122,8 @@ pub struct Node {
     build_after: Instant,
     registry: Registry,
     mesh: Mesh,
+    kademlia: Option<Kademlia>,
+    kademlia_dirty: bool,
     torrents: BTreeMap<TorrentId, Torrent>,
     torrents_dirty: BTreeSet<TorrentId>,
     reads: BTreeMap<ReadId, TorrentId>,
@@ -139,7 +143,8 @@ impl Node {
     /// A node as `config` describes it. All its randomness comes from `seed`, which must be secret
     /// and used once.
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
-        let rng = ChaCha20Rng::from_seed(seed);
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let kademlia = Kademlia::new(&config, &mut rng);
         let bridges = config.bridges.iter().cloned().map(Bridge::new).collect();
         let mut node = Node {
             certs: None,
@@ -160,6 +165,8 @@ impl Node {
             build_after: now,
             registry: Registry::default(),
             mesh: Mesh::default(),
+            kademlia,
+            kademlia_dirty: false,
             torrents: BTreeMap::new(),
             torrents_dirty: BTreeSet::new(),
             reads: BTreeMap::new(),
@@ -277,6 +284,8 @@ impl Node {
                 self.pump_holder();
             } else if self.server_dirty {
                 self.pump_server();
+            } else if self.kademlia_dirty {
+                self.pump_kademlia();
             } else if self.directory_dirty {
                 self.maintain();
             } else {
@@ -294,6 +303,7 @@ impl Node {
             Wake::Signatures => self.signatures_late(),
             Wake::Sweep => self.sweep(),
             Wake::Asks => self.expire_asks(),
+            Wake::Kademlia => self.wake_kademlia(),
             Wake::Build(circuit) => self.own_late(circuit),
             Wake::Extend(routed) => self.routed_late(routed),
             Wake::Torrent(torrent) => {

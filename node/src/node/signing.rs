@@ -48,6 +48,8 @@ enum SignatureFor {
 pub(crate) enum DescriptorFor {
     /// [`Node::own_descriptor`].
     Own,
+    /// Kademlia publishes that this node is an ORDB for this name.
+    Provided(Key),
     /// [`Node::sign_record`].
     Record,
 }
@@ -296,11 +298,15 @@ impl Node {
     /// A descriptor is signed, or will not be.
     fn descriptor_signed(&mut self, purpose: DescriptorFor, descriptor: Option<Descriptor>) {
         match purpose {
+            DescriptorFor::Provided(name) => self.record_signed(name, descriptor),
             DescriptorFor::Own => {
                 self.signing.own_asked = false;
                 if descriptor.is_none() {
                     self.signing.retry_at = self.now + SIGN_AGAIN;
                     return self.wake_directory(self.signing.retry_at);
+                }
+                if let Some(own) = &descriptor {
+                    self.kademlia_described(own);
                 }
                 self.signing.own = descriptor;
                 self.signing.renew_at = self.now + DESCRIPTOR_RENEWAL;

@@ -27,6 +27,8 @@ pub(crate) enum Wake {
     Extend(u64),
     /// A torrent's requester wants to look at the clock.
     Torrent(TorrentId),
+    /// Kademlia wants to look at the clock.
+    Kademlia,
     /// A question to a peer is late.
     Asks,
     /// The content server wants to look at the clock.
