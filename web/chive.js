@@ -36,7 +36,7 @@ import { typeOf } from './types.js';
  * @property {number} [findTimeoutMs] how long a torrent is looked for
  * @property {boolean} [route] whether this tab is a router for others too, which it is unless told otherwise
  * @property {string[]} [stun] `stun:HOST:PORT`, who tell this tab how it is seen from outside; the
- *   first of the peers unless others are named
+ *   first of the peers, or of those in `bridge.json`, unless others are named
  */
 
 /**
@@ -148,13 +148,14 @@ export class Chive extends EventTarget {
    */
   static async start(options = {}) {
     const peers = options.peers ?? [];
-    const bridges = options.bridges?.length || peers.length ? (options.bridges ?? []) : await defaultBridges();
+    const named = options.bridges?.length || peers.length;
+    const { bridges, seers } = named ? { bridges: options.bridges ?? [], seers: peers } : await defaultBridges();
     const chive = new Chive();
     try {
       const serving = chive.#serve();
       chive.#connections = await Connections.create(
         (message, transfer = []) => chive.#worker.postMessage(message, transfer),
-        options.stun ?? peers.slice(0, MAX_STUN).map((line) => `stun:${addressOf(line)}`),
+        options.stun ?? seers.slice(0, MAX_STUN).map((line) => `stun:${addressOf(line)}`),
       );
       await chive.#call('start', {
         bridges,
@@ -524,6 +525,11 @@ async function controlled(container) {
   if (!container.controller) await changed;
 }
 
+/**
+ * The bridges that the page's server names, and who of them tells a tab how it is seen: they know its
+ * address already.
+ * @returns {Promise<{bridges: string[], seers: string[]}>}
+ */
 async function defaultBridges() {
   const missing = 'No bridge is known: this page was opened from a place that names none. Give one in bridge.json.';
   let answer;
@@ -532,9 +538,9 @@ async function defaultBridges() {
   } catch {
     throw new Error('The list of bridges (bridge.json) could not be fetched. Check the connection and reload.');
   }
-  const { bridges } = answer.ok ? await answer.json().catch(() => ({})) : {};
+  const { bridges, peers = [] } = answer.ok ? await answer.json().catch(() => ({})) : {};
   if (!Array.isArray(bridges) || bridges.length === 0) throw new Error(missing);
-  return bridges.map(String);
+  return { bridges: bridges.map(String), seers: Array.isArray(peers) ? peers.map(String) : [] };
 }
 
 /** Where a peer's line leads: `IP:PORT`. @param {string} line */
