@@ -14,6 +14,7 @@ use chive_node::link::Identity;
 use chive_node::native::keys::DataDir;
 use chive_node::native::limits::{ConnectionLimits, Gate};
 use chive_node::native::process::{Stop, Stopper};
+use chive_node::native::webrtc::{DtlsCertificate, bind_or_ports};
 use chive_node::native::{Clock, Driver, DriverOptions, Failure, Tls, clock, http, listen, random};
 use chive_node::node::bridge_line::to_base64url;
 use chive_node::node::{BridgeLine, Config, Event, Limits, Node, Transports};
@@ -45,6 +46,10 @@ pub struct Ready {
     pub ed25519: String,
     /// The ntor onion key, base64url.
     pub ntor: String,
+    /// SHA-256 of the DTLS certificate that is shown on the OR port's number on UDP, base64url; if
+    /// WebRTC is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtls: Option<String>,
     /// Where metrics are served for others, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -101,7 +106,12 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
 
     // All ports before anything else happens: who finds one taken has disturbed nobody.
     let http = listen::bind_all(&options.http, "page")?;
-    let or = listen::bind_all(&options.or, "OR port")?;
+    let (or, webrtc) = bind_or_ports(&options.or, options.webrtc.unwrap_or(true))?;
+    let dtls = if webrtc.is_empty() {
+        None
+    } else {
+        Some(data.dtls_certificate(clock::unix_seconds())?)
+    };
     let metrics = options
         .metrics
         .map(|address| listen::bind(address, "metrics"))
@@ -133,7 +143,7 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
     let config = Config {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),
-        dtls_certificate_sha256: None,
+        dtls_certificate_sha256: dtls.as_ref().map(DtlsCertificate::sha256),
         transports: Transports::NATIVE,
         roles: Roles::BRIDGE.with(Roles::ROUTER),
         addresses: addresses.clone(),
@@ -159,6 +169,7 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
         &identity,
         (&http_at, &or_at, &addresses),
         metrics_at,
+        dtls.as_ref(),
     );
     let bridges = Bridges {
         ed25519: identity.ids().ed25519,
@@ -176,6 +187,15 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
     ));
     for listener in http {
         let served = server.clone().serve_http(listener, stop.clone());
+        ports.push(tokio::spawn(served));
+    }
+    for (port, certificate) in webrtc.into_iter().zip(std::iter::repeat(dtls.clone())) {
+        let Some(certificate) = certificate else {
+            continue;
+        };
+        let served = driver
+            .clone()
+            .serve_webrtc(port, certificate, gate.clone(), stop.clone());
         ports.push(tokio::spawn(served));
     }
     for listener in or {
@@ -208,6 +228,7 @@ fn ready(
     identity: &Identity,
     (http, or, addresses): (&[SocketAddr], &[SocketAddr], &[SocketAddr]),
     metrics: Option<SocketAddr>,
+    dtls: Option<&DtlsCertificate>,
 ) -> Ready {
     let first = listen::first_reachable;
     let ids = identity.ids();
@@ -228,6 +249,7 @@ fn ready(
         fingerprint: ids.rsa.to_string(),
         ed25519: to_base64url(&ids.ed25519.0),
         ntor: to_base64url(&identity.onion_key().0),
+        dtls: dtls.map(|dtls| to_base64url(&dtls.sha256())),
         metrics,
         pid: std::process::id(),
     }

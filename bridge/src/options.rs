@@ -52,6 +52,11 @@ pub struct Options {
     )]
     pub or_address: Vec<SocketAddr>,
 
+    /// Take WebRTC from tabs too, on UDP ports of the same numbers as --or's. Tabs then reach this bridge by its address alone, without the page and its HTTP. [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL", env = "CHIVE_BRIDGE_WEBRTC")]
+    pub webrtc: Option<bool>,
+
     /// What tabs dial, if a proxy stands before this bridge: wss://bridge.example/link. Without
     /// it /bridge.json names the host that the browser asked.
     #[arg(long, value_name = "WS-URL", env = "CHIVE_BRIDGE_PUBLIC_URL")]
@@ -194,7 +199,7 @@ impl Options {
 
     fn or(self, file: Options) -> Options {
         first_of!(Options: self, file;
-            config, public_url, data_dir, allow_private, trust_proxy, sample_magnet, web_dir,
+            config, webrtc, public_url, data_dir, allow_private, trust_proxy, sample_magnet, web_dir,
             max_connections, max_connections_per_address, max_new_connections_per_second,
             max_circuits_per_link, max_routers, max_queued_mib, metrics, stop_seconds, log,
             log_addresses, print_ready;

@@ -15,6 +15,7 @@ use chive_node::link::Identity;
 use chive_node::native::keys::DataDir;
 use chive_node::native::limits::{ConnectionLimits, Gate};
 use chive_node::native::process::{Stop, Stopper};
+use chive_node::native::webrtc::{DtlsCertificate, bind_or_ports};
 use chive_node::native::{Clock, Driver, DriverOptions, Failure, Tls, clock, http, listen, random};
 use chive_node::node::bridge_line::to_base64url;
 use chive_node::node::{Config, Event, Limits, Node, Transports};
@@ -40,6 +41,10 @@ pub struct Ready {
     pub ed25519: String,
     /// The ntor onion key, base64url.
     pub ntor: String,
+    /// SHA-256 of the DTLS certificate that is shown on the OR port's number on UDP, base64url; if
+    /// WebRTC is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtls: Option<String>,
     /// How it stands with each bridge.
     pub bridges: Vec<BridgeReady>,
     /// Where metrics are served, if they are.
@@ -54,6 +59,7 @@ pub struct Ready {
 pub struct Facilitator {
     identity: Arc<Identity>,
     or: SocketAddr,
+    dtls: Option<String>,
     metrics: Option<SocketAddr>,
     bridges: Bridges,
     driver: Driver,
@@ -72,6 +78,7 @@ impl Facilitator {
             fingerprint: ids.rsa.to_string(),
             ed25519: to_base64url(&ids.ed25519.0),
             ntor: to_base64url(&self.identity.onion_key().0),
+            dtls: self.dtls.clone(),
             bridges: self.bridges.first_answers().await,
             metrics: self.metrics,
             pid: std::process::id(),
@@ -109,7 +116,12 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
     let system = |error| Failure::new(format!("the system gives no keys for TLS: {error}"));
     let tls = Tls::generate().map_err(system)?;
 
-    let or = listen::bind_all(&options.or, "OR port")?;
+    let (or, webrtc) = bind_or_ports(&options.or, options.webrtc.unwrap_or(true))?;
+    let dtls = if webrtc.is_empty() {
+        None
+    } else {
+        Some(data.dtls_certificate(clock::unix_seconds())?)
+    };
     let metrics = options
         .metrics
         .map(|address| listen::bind(address, "metrics"))
@@ -146,7 +158,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
     let config = Config {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),
-        dtls_certificate_sha256: None,
+        dtls_certificate_sha256: dtls.as_ref().map(DtlsCertificate::sha256),
         transports: Transports::NATIVE,
         roles: Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR),
         addresses,
@@ -186,6 +198,15 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
 
     let (stopper, stop) = Stop::pair();
     let mut ports = Vec::new();
+    for (port, certificate) in webrtc.into_iter().zip(std::iter::repeat(dtls.clone())) {
+        let Some(certificate) = certificate else {
+            continue;
+        };
+        let served = driver
+            .clone()
+            .serve_webrtc(port, certificate, gate.clone(), stop.clone());
+        ports.push(tokio::spawn(served));
+    }
     for listener in or {
         let served = driver
             .clone()
@@ -215,6 +236,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
     Ok(Facilitator {
         identity,
         or: listen::first_reachable(&or_at),
+        dtls: dtls.map(|dtls| to_base64url(&dtls.sha256())),
         metrics: metrics_at,
         bridges,
         driver,

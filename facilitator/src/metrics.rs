@@ -35,6 +35,31 @@ pub(crate) fn render(
         read(&stats.open_links),
     );
     page.counter(
+        "chive_facilitator_webrtc_dials_total",
+        "WebRTC connections begun by tabs.",
+        read(&stats.webrtc_dials),
+    );
+    page.counter(
+        "chive_facilitator_webrtc_links_total",
+        "WebRTC connections whose channel opened.",
+        read(&stats.webrtc_links),
+    );
+    page.counter(
+        "chive_facilitator_webrtc_limited_total",
+        "STUN requests left unanswered for a limit.",
+        read(&stats.webrtc_limited),
+    );
+    page.counter(
+        "chive_facilitator_webrtc_dropped_datagrams_total",
+        "Datagrams that came faster than their link took them.",
+        read(&stats.webrtc_dropped_datagrams),
+    );
+    page.counter(
+        "chive_facilitator_stun_answers_total",
+        "Answers to those who asked for their own address.",
+        read(&stats.stun_answers),
+    );
+    page.counter(
         "chive_facilitator_accepted_links_total",
         "Links opened to this facilitator.",
         read(&stats.accepted_links),

@@ -53,6 +53,11 @@ pub struct Options {
     )]
     pub or_address: Vec<SocketAddr>,
 
+    /// Take WebRTC from tabs too, on UDP ports of the same numbers as --or's. Tabs then reach this facilitator directly. [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_name = "BOOL", env = "CHIVE_FACILITATOR_WEBRTC")]
+    pub webrtc: Option<bool>,
+
     /// The folder for keys, made with mode 0700 at the first run; no content is ever written.
     /// [default: $STATE_DIRECTORY, as systemd sets it, or ./chive-facilitator-data]
     #[arg(long, value_name = "DIR", env = "CHIVE_FACILITATOR_DATA_DIR")]
@@ -196,7 +201,7 @@ impl Options {
 
     fn or(self, file: Options) -> Options {
         first_of!(Options: self, file;
-            config, data_dir, allow_private, no_dht, memory_cap_mib, max_torrents, max_peers,
+            config, webrtc, data_dir, allow_private, no_dht, memory_cap_mib, max_torrents, max_peers,
             find_seconds, max_connections, max_connections_per_address,
             max_new_connections_per_second, max_circuits_per_link, max_queued_mib, metrics,
             stop_seconds, log, log_addresses, print_ready;

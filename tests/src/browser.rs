@@ -94,11 +94,21 @@ impl Browser {
 
     /// Starts one with the profile that another left, so that it has what was stored there.
     pub async fn start_with(installed: &Installed, profile: Arc<TempDir>) -> Result<Browser> {
-        let arguments = [
+        Browser::start_with_flags(installed, profile, &[]).await
+    }
+
+    /// The same with further flags of Chromium's.
+    pub async fn start_with_flags(
+        installed: &Installed,
+        profile: Arc<TempDir>,
+        flags: &[&str],
+    ) -> Result<Browser> {
+        let usual = [
             "--remote-debugging-port=0",
             "--window-size=1280,800",
             "about:blank",
         ];
+        let arguments = [flags, &usual].concat();
         let mut chromium = start_chromium(&installed.chromium, profile.path(), &arguments)?;
         let debugger = chromium
             .line("where it can be driven", START_TIMEOUT, |line| {

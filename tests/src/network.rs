@@ -100,6 +100,8 @@ pub struct BridgeReady {
     pub ed25519: String,
     /// Its onion key.
     pub ntor: String,
+    /// SHA-256 of its DTLS certificate, where it takes WebRTC.
+    pub dtls: Option<String>,
     /// Its process id.
     pub pid: u32,
 }
@@ -115,6 +117,8 @@ pub struct FacilitatorReady {
     pub ed25519: String,
     /// Its onion key.
     pub ntor: String,
+    /// SHA-256 of its DTLS certificate, where it takes WebRTC.
+    pub dtls: Option<String>,
     /// Its process id.
     pub pid: u32,
 }

@@ -3,21 +3,21 @@
 use crate::wire::{DecodeError, Reader};
 
 /// Tags.
-pub(super) mod tag {
-    pub(in crate::link) const INTEGER: u8 = 0x02;
-    pub(in crate::link) const BIT_STRING: u8 = 0x03;
-    pub(in crate::link) const NULL: u8 = 0x05;
-    pub(in crate::link) const OBJECT_IDENTIFIER: u8 = 0x06;
-    pub(in crate::link) const UTF8_STRING: u8 = 0x0c;
-    pub(in crate::link) const UTC_TIME: u8 = 0x17;
-    pub(in crate::link) const GENERALIZED_TIME: u8 = 0x18;
-    pub(in crate::link) const SEQUENCE: u8 = 0x30;
-    pub(in crate::link) const SET: u8 = 0x31;
-    pub(in crate::link) const VERSION: u8 = 0xa0;
+pub(crate) mod tag {
+    pub(crate) const INTEGER: u8 = 0x02;
+    pub(crate) const BIT_STRING: u8 = 0x03;
+    pub(crate) const NULL: u8 = 0x05;
+    pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+    pub(crate) const UTF8_STRING: u8 = 0x0c;
+    pub(crate) const UTC_TIME: u8 = 0x17;
+    pub(crate) const GENERALIZED_TIME: u8 = 0x18;
+    pub(crate) const SEQUENCE: u8 = 0x30;
+    pub(crate) const SET: u8 = 0x31;
+    pub(crate) const VERSION: u8 = 0xa0;
 }
 
 /// An element: tag, length, `contents`.
-pub(super) fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
     let len: usize = contents.iter().map(|part| part.len()).sum();
     let mut bytes = vec![tag];
     let len_bytes = len.to_be_bytes();
@@ -36,13 +36,13 @@ pub(super) fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A bit string of whole bytes.
-pub(super) fn bit_string(contents: &[u8]) -> Vec<u8> {
+pub(crate) fn bit_string(contents: &[u8]) -> Vec<u8> {
     element(tag::BIT_STRING, &[&[0], contents])
 }
 
 /// A time, of seconds since 1970, as RFC 5280 wants it: UTCTime before 2050, GeneralizedTime from
 /// then on.
-pub(super) fn time(unix: u64) -> Vec<u8> {
+pub(crate) fn time(unix: u64) -> Vec<u8> {
     let (days, second) = (unix / 86_400, unix % 86_400);
     // Days to a date in the proleptic Gregorian calendar, by eras of 400 years from 0000-03-01.
     let days = days + 719_468;
@@ -74,7 +74,7 @@ pub(super) fn time(unix: u64) -> Vec<u8> {
 }
 
 /// The next element: its tag, all its bytes, its contents.
-pub(super) fn any<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8], &'a [u8]), DecodeError> {
+pub(crate) fn any<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8], &'a [u8]), DecodeError> {
     let mut whole = reader.clone();
     let [tag, first] = reader.array()?;
     let len = match first {
@@ -89,7 +89,7 @@ pub(super) fn any<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8], &'a [u8]
 }
 
 /// The contents of the next element, which must have this tag.
-pub(super) fn expect<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<&'a [u8], DecodeError> {
+pub(crate) fn expect<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<&'a [u8], DecodeError> {
     match any(reader)? {
         (found, _, contents) if found == tag => Ok(contents),
         _ => Err(DecodeError::Invalid("a DER tag")),
@@ -97,7 +97,7 @@ pub(super) fn expect<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<&'a [u8], D
 }
 
 /// The whole bytes of the next bit string.
-pub(super) fn expect_bit_string<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+pub(crate) fn expect_bit_string<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
     let mut contents = Reader::new(expect(reader, tag::BIT_STRING)?);
     if contents.read::<u8>()? != 0 {
         return Err(DecodeError::Invalid("a DER bit string"));

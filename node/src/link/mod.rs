@@ -23,7 +23,7 @@
 
 mod authenticate;
 mod certs;
-mod der;
+pub(crate) mod der;
 mod ed25519_cert;
 mod error;
 mod handshake;

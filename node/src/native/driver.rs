@@ -25,6 +25,7 @@ use super::process::Stop;
 use super::stats::Stats;
 use super::tls::{self, Tls};
 use super::transport::Transport;
+use super::webrtc::Opened;
 use super::websocket::{self, WebSocket};
 use crate::ids::LinkId;
 use crate::link::Binding;
@@ -140,6 +141,10 @@ impl Driver {
         &self.shared.stats
     }
 
+    pub(super) fn shared_stats(&self) -> Arc<Stats> {
+        self.shared.stats.clone()
+    }
+
     /// The TLS that links have: its certificate is what the node's CERTS are bound to.
     pub fn tls(&self) -> &Tls {
         &self.shared.options.tls
@@ -202,6 +207,18 @@ impl Driver {
     ) {
         self.serve(websocket, Binding::WebSocket, peer, true).await;
         drop(permit);
+    }
+
+    /// A data channel was opened to us: makes the link of it and runs it to its end.
+    pub(super) async fn serve_webrtc_channel(&self, opened: Opened) {
+        let Opened {
+            channel,
+            binding,
+            peer,
+            places,
+        } = opened;
+        self.serve(channel, binding, Some(peer), true).await;
+        drop(places);
     }
 
     async fn serve(

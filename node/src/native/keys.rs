@@ -7,17 +7,22 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chacha20::ChaCha20Rng;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::random;
+use super::webrtc::DtlsCertificate;
 use crate::link::Identity;
 
 /// The identity's file within the folder.
 const IDENTITY: &str = "identity";
 
-/// An identity's file is below 1 KiB; more than this is not one.
-const MAX_IDENTITY_BYTES: u64 = 16 * 1024;
+/// The file of what is shown on DTLS: beside the keys, because invitations name it.
+const DTLS: &str = "dtls";
+
+/// A file of secrets is below 1 KiB; more than this is not one.
+const MAX_SECRET_BYTES: u64 = 16 * 1024;
 
 /// A data folder that this process has for itself.
 #[derive(Debug)]
@@ -67,46 +72,83 @@ impl DataDir {
     /// The keys in the folder, made now (mode 0600) if there are none.
     pub fn identity(&self) -> Result<Arc<Identity>, Failure> {
         let path = self.path.join(IDENTITY);
-        let shown = path.display();
-        match File::open(&path) {
-            Ok(mut file) => {
-                let metadata = file.metadata().map_err(|error| {
-                    Failure::new(format!("cannot look at the key file {shown}: {error}"))
-                })?;
-                refuse_wider(&path, &metadata, 0o600)?;
-                let mut bytes = Zeroizing::new(Vec::new());
-                (&mut file)
-                    .take(MAX_IDENTITY_BYTES)
-                    .read_to_end(&mut bytes)
-                    .map_err(|error| {
-                        Failure::new(format!("cannot read the key file {shown}: {error}"))
-                    })?;
-                let identity = Identity::from_secret_bytes(&bytes).map_err(|error| {
-                    Failure::new(format!(
-                        "the key file {shown} is damaged ({error}): restore it, or remove it and \
-                         become another router"
-                    ))
-                })?;
-                Ok(Arc::new(identity))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut generator = random::generator().map_err(|error| {
-                    Failure::new(format!("the system gives no random numbers: {error}"))
-                })?;
-                let identity = Identity::generate(&mut generator)
-                    .and_then(|identity| Ok((identity.to_secret_bytes()?, identity)))
-                    .map_err(|error| Failure::new(format!("cannot make keys: {error}")));
-                let (bytes, identity) = identity?;
-                write_new(&path, &bytes).map_err(|error| {
-                    Failure::new(format!("cannot write the key file {shown}: {error}"))
-                })?;
-                Ok(Arc::new(identity))
-            }
-            Err(error) => Err(Failure::new(format!(
-                "cannot open the key file {shown}: {error}"
-            ))),
+        if let Some(bytes) = read_secret(&path)? {
+            let identity = Identity::from_secret_bytes(&bytes).map_err(|error| {
+                Failure::new(format!(
+                    "the key file {} is damaged ({error}): restore it, or remove it and become \
+                     another router",
+                    path.display()
+                ))
+            })?;
+            return Ok(Arc::new(identity));
         }
+        let identity = Identity::generate(&mut generator()?)
+            .and_then(|identity| Ok((identity.to_secret_bytes()?, identity)))
+            .map_err(|error| Failure::new(format!("cannot make keys: {error}")));
+        let (bytes, identity) = identity?;
+        write_secret(&path, &bytes)?;
+        Ok(Arc::new(identity))
     }
+
+    /// The DTLS certificate in the folder, made now (mode 0600) if there is none or its life is
+    /// over at `now`, in seconds since 1970.
+    pub fn dtls_certificate(&self, now: u64) -> Result<DtlsCertificate, Failure> {
+        let path = self.path.join(DTLS);
+        if let Some(bytes) = read_secret(&path)? {
+            let kept = DtlsCertificate::from_secret_bytes(&bytes).map_err(|error| {
+                Failure::new(format!(
+                    "the key file {} is damaged ({error}): restore it, or remove it and \
+                     invitations made until now lead nowhere",
+                    path.display()
+                ))
+            })?;
+            if kept.is_good(now) {
+                return Ok(kept);
+            }
+        }
+        let made = DtlsCertificate::generate(now, &mut generator()?)
+            .map_err(|_| Failure::new("cannot make a key for DTLS"))?;
+        write_secret(&path, &made.to_secret_bytes())?;
+        Ok(made)
+    }
+}
+
+fn generator() -> Result<ChaCha20Rng, Failure> {
+    random::generator()
+        .map_err(|error| Failure::new(format!("the system gives no random numbers: {error}")))
+}
+
+/// A file of secrets, if there is one.
+fn read_secret(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    let shown = path.display();
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Failure::new(format!(
+                "cannot open the key file {shown}: {error}"
+            )));
+        }
+    };
+    let metadata = file
+        .metadata()
+        .map_err(|error| Failure::new(format!("cannot look at the key file {shown}: {error}")))?;
+    refuse_wider(path, &metadata, 0o600)?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    (&mut file)
+        .take(MAX_SECRET_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::new(format!("cannot read the key file {shown}: {error}")))?;
+    Ok(Some(bytes))
+}
+
+fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_new(path, bytes).map_err(|error| {
+        Failure::new(format!(
+            "cannot write the key file {}: {error}",
+            path.display()
+        ))
+    })
 }
 
 /// Refuses what others may read or write: keys that lay open are keys no longer.
@@ -174,6 +216,26 @@ mod tests {
         let second = DataDir::open(&path).unwrap().identity().unwrap();
         assert_eq!(first.ids(), second.ids());
         assert_eq!(first.onion_key(), second.onion_key());
+    }
+
+    #[test]
+    fn what_invitations_name_lasts_as_long_as_it_is_good() {
+        const NOW: u64 = 1_800_000_000;
+        const DAY: u64 = 86_400;
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&folder.path().join("data")).unwrap();
+        let first = data.dtls_certificate(NOW).unwrap();
+        let file = folder.path().join("data").join(DTLS);
+        assert_eq!(mode(&file), 0o600);
+        let later = data.dtls_certificate(NOW + 300 * DAY).unwrap();
+        assert_eq!(later.sha256(), first.sha256());
+        let renewed = data.dtls_certificate(NOW + 340 * DAY).unwrap();
+        assert_ne!(renewed.sha256(), first.sha256());
+        let kept = data.dtls_certificate(NOW + 341 * DAY).unwrap();
+        assert_eq!(kept.sha256(), renewed.sha256());
+        fs::write(&file, b"damaged").unwrap();
+        let refused = data.dtls_certificate(NOW).unwrap_err().to_string();
+        assert!(refused.contains("damaged"), "{refused}");
     }
 
     #[test]

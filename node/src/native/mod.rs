@@ -1,4 +1,4 @@
-//! The tokio host: one node, its TLS and WebSocket links, and what the native programs share.
+//! The tokio host: one node, its TLS, WebSocket and WebRTC links, and what the native programs share.
 //!
 //! [`Driver`] runs a [`Node`](crate::node::Node); everything else here is what a program needs
 //! around it: a port, a key file, a log, a stop signal. Nothing of it is known to the core.
@@ -24,6 +24,7 @@ mod stats;
 mod tests;
 pub mod tls;
 mod transport;
+pub mod webrtc;
 pub mod websocket;
 
 pub use clock::Clock;

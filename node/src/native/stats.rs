@@ -7,6 +7,16 @@ use std::sync::atomic::AtomicU64;
 pub struct Stats {
     /// Connections that a limit refused.
     pub refused_connections: AtomicU64,
+    /// WebRTC connections that were begun.
+    pub webrtc_dials: AtomicU64,
+    /// Those of them whose channel opened.
+    pub webrtc_links: AtomicU64,
+    /// STUN requests that a limit left unanswered.
+    pub webrtc_limited: AtomicU64,
+    /// Datagrams that a peer sent faster than its link took them.
+    pub webrtc_dropped_datagrams: AtomicU64,
+    /// Those who asked for their own address and were told.
+    pub stun_answers: AtomicU64,
     /// Links that were opened to us.
     pub accepted_links: AtomicU64,
     /// Links that we were asked to open.
