@@ -50,6 +50,9 @@ pub struct Ready {
     /// WebRTC is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtls: Option<String>,
+    /// The lines by which tabs name this bridge where they dial it by WebRTC, for invitations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     /// Where metrics are served for others, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -176,6 +179,7 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
         onion: identity.onion_key(),
         public_url: options.public_url.clone(),
         others: other_bridges,
+        peers: ready.peers.clone(),
     };
     let server = Arc::new(Server::new(
         &options,
@@ -250,9 +254,23 @@ fn ready(
         ed25519: to_base64url(&ids.ed25519.0),
         ntor: to_base64url(&identity.onion_key().0),
         dtls: dtls.map(|dtls| to_base64url(&dtls.sha256())),
+        peers: dtls.map_or_else(Vec::new, |dtls| peer_lines(dtls, addresses, identity)),
         metrics,
         pid: std::process::id(),
     }
+}
+
+/// How tabs name this bridge where they dial it by WebRTC: one line for each address.
+fn peer_lines(
+    dtls: &DtlsCertificate,
+    addresses: &[SocketAddr],
+    identity: &Identity,
+) -> Vec<String> {
+    let hash = to_base64url(&dtls.sha256());
+    let ed25519 = to_base64url(&identity.ids().ed25519.0);
+    let onion = to_base64url(&identity.onion_key().0);
+    let line = |address| format!("{address}:{hash}#{ed25519}.{onion}");
+    addresses.iter().map(line).collect()
 }
 
 fn tab_line(url: String, identity: &Identity) -> BridgeLine {

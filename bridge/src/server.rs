@@ -28,6 +28,7 @@ pub(crate) struct Bridges {
     pub(crate) onion: OnionKey,
     pub(crate) public_url: Option<String>,
     pub(crate) others: Vec<String>,
+    pub(crate) peers: Vec<String>,
 }
 
 /// What all connections of this bridge share.
@@ -216,7 +217,8 @@ impl Server {
         origin.is_none_or(|origin| self.origins.iter().any(|allowed| allowed == origin))
     }
 
-    /// `{"bridges": [this bridge as the browser reached it, others…]}`.
+    /// `{"bridges": [this bridge as the browser reached it, others…], "peers": [this bridge by
+    /// WebRTC…]}`.
     fn bridge_json(&self, headers: &HeaderMap) -> Option<String> {
         let url = match &self.bridges.public_url {
             Some(url) => url.clone(),
@@ -238,7 +240,8 @@ impl Server {
         };
         let mut bridges = vec![own.to_string()];
         bridges.extend(self.bridges.others.iter().cloned());
-        Some(serde_json::json!({ "bridges": bridges }).to_string())
+        let peers = &self.bridges.peers;
+        Some(serde_json::json!({ "bridges": bridges, "peers": peers }).to_string())
     }
 
     /// The page of metrics; empty while the bridge stops.

@@ -45,6 +45,9 @@ pub struct Ready {
     /// WebRTC is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtls: Option<String>,
+    /// The lines by which tabs name it where they dial it by WebRTC, for invitations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     /// How it stands with each bridge.
     pub bridges: Vec<BridgeReady>,
     /// Where metrics are served, if they are.
@@ -59,6 +62,8 @@ pub struct Ready {
 pub struct Facilitator {
     identity: Arc<Identity>,
     or: SocketAddr,
+    /// Where others reach the OR port.
+    addresses: Vec<SocketAddr>,
     dtls: Option<String>,
     metrics: Option<SocketAddr>,
     bridges: Bridges,
@@ -79,6 +84,12 @@ impl Facilitator {
             ed25519: to_base64url(&ids.ed25519.0),
             ntor: to_base64url(&self.identity.onion_key().0),
             dtls: self.dtls.clone(),
+            peers: self.dtls.as_deref().map_or_else(Vec::new, |hash| {
+                let ed25519 = to_base64url(&ids.ed25519.0);
+                let onion = to_base64url(&self.identity.onion_key().0);
+                let line = |address| format!("{address}:{hash}#{ed25519}.{onion}");
+                self.addresses.iter().map(line).collect()
+            }),
             bridges: self.bridges.first_answers().await,
             metrics: self.metrics,
             pid: std::process::id(),
@@ -161,7 +172,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         dtls_certificate_sha256: dtls.as_ref().map(DtlsCertificate::sha256),
         transports: Transports::NATIVE,
         roles: Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR),
-        addresses,
+        addresses: addresses.clone(),
         bridges: lines.clone(),
         hops: 3,
         asks: false,
@@ -236,6 +247,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
     Ok(Facilitator {
         identity,
         or: listen::first_reachable(&or_at),
+        addresses,
         dtls: dtls.map(|dtls| to_base64url(&dtls.sha256())),
         metrics: metrics_at,
         bridges,
