@@ -14,6 +14,7 @@ pub mod demo;
 pub mod network;
 pub mod process;
 pub mod raw;
+pub mod scale;
 pub mod seeder;
 pub mod shared;
 pub mod sim;

@@ -19,6 +19,13 @@ pub(crate) fn demo(check: bool, arguments: &[OsString]) -> Result<()> {
     exec(program(target().join("release/chive-demo")).args(arguments))
 }
 
+/// Simulates a network.
+pub(crate) fn sim(arguments: &[OsString]) -> Result<()> {
+    say("building the simulation");
+    binaries(&["chive-tests"])?;
+    exec(program(target().join("release/chive-sim")).args(arguments))
+}
+
 /// Runs all tests.
 pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     packages::for_tests();

@@ -12,6 +12,8 @@ mod wasm;
 mod bench_args;
 #[path = "../../tests/src/demo/args.rs"]
 mod demo_args;
+#[path = "../../tests/src/scale/args.rs"]
+mod sim_args;
 
 use std::ffi::OsString;
 
@@ -39,6 +41,8 @@ enum Chore {
     /// Play a torrent in a tab: a bridge, two facilitators and, without --magnet, the seeder of a
     /// sample film, all on this machine.
     Demo(demo_args::Args),
+    /// Simulate a network of thousands of tabs in one thread: lookups, hidden names, anonymity.
+    Sim(sim_args::Args),
     /// Run all tests.
     Test {
         /// Run only the tests whose name contains this.
@@ -56,6 +60,7 @@ fn main() -> Result<()> {
         Chore::Setup => wasm::toolchain().map(|_| run::say("ready")),
         Chore::Web { clean } => page::build(clean),
         Chore::Demo(args) => chores::demo(args.check, &forwarded),
+        Chore::Sim(_) => chores::sim(&forwarded),
         Chore::Test { filter } => chores::test(filter.as_deref()),
         Chore::Bench(_) => chores::bench(&forwarded),
         Chore::Tidy => chores::tidy(),

@@ -176,7 +176,7 @@ impl ChunkStore {
     /// Whether the host takes more, so that what comes need not stay in memory; nothing where
     /// there is no such host.
     pub fn has_room(&self) -> Option<bool> {
-        (self.hosted && !self.full).then(|| self.writing.len() < MAX_WRITES / 2)
+        (self.hosted && !self.full).then_some(self.writing.len() < MAX_WRITES / 2)
     }
 
     /// The host has written a chunk, or has no room. Returns whether it is missing now.

@@ -116,6 +116,8 @@ struct Simulated {
     /// Of TLS and DTLS both.
     certificate: [u8; 32],
     nat: Nat,
+    /// Nodes of different sides do not reach each other.
+    side: u8,
     timer: Instant,
     links: BTreeMap<LinkId, usize>,
     events: Vec<Event>,
@@ -309,6 +311,7 @@ impl World {
             router,
             certificate,
             nat: Nat::NONE,
+            side: 0,
             timer: Instant::FAR_FUTURE,
             links: BTreeMap::new(),
             events: Vec::new(),
@@ -392,6 +395,22 @@ impl World {
         self.nodes[node.0].offline = false;
     }
 
+    /// Puts a node on one side of a network that is split: it reaches nobody on another from now
+    /// on. All begin on side 0. Links that stand are cut by [`World::cut_between_sides`].
+    pub fn set_side(&mut self, node: NodeIndex, side: u8) {
+        self.nodes[node.0].side = side;
+    }
+
+    /// Cuts all links between nodes of different sides.
+    pub fn cut_between_sides(&mut self) {
+        for wire in 0..self.wires.len() {
+            let (one, other) = (self.wires[wire].dialler.0, self.wires[wire].acceptor.0);
+            if !self.wires[wire].dead && self.nodes[one].side != self.nodes[other].side {
+                self.schedule(self.now, What::Cut { wire });
+            }
+        }
+    }
+
     /// Cuts one of the links that stand, chosen by the world's randomness. False if none does.
     pub fn cut_some_link(&mut self) -> bool {
         let live: Vec<usize> = (0..self.wires.len())
@@ -425,6 +444,23 @@ impl World {
             self.now = happening.at;
             self.happen(happening.what);
         }
+    }
+
+    /// Lets the world go on for so long.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self
+            .queue
+            .peek()
+            .is_some_and(|Reverse(next)| next.at <= end)
+        {
+            let Some(Reverse(happening)) = self.queue.pop() else {
+                break;
+            };
+            self.now = happening.at;
+            self.happen(happening.what);
+        }
+        self.now = end;
     }
 
     fn happen(&mut self, what: What) {

@@ -84,6 +84,7 @@ impl World {
             }
         };
         let there = address.and_then(|address| self.at_address(address));
+        let there = there.filter(|there| self.nodes[*there].side == self.nodes[node].side);
         let there = there.filter(|there| match target {
             Target::WebRtc {
                 certificate_sha256, ..
@@ -261,7 +262,8 @@ impl World {
         let heard = agent.heard || peer.heard;
         let opposite = agent.answers.is_some() != peer.answers.is_some();
         let (here, there) = (&self.nodes[one.0], &self.nodes[other.0]);
-        let up = here.alive && there.alive && !here.offline && !there.offline;
+        let up =
+            here.side == there.side && here.alive && there.alive && !here.offline && !there.offline;
         if !(back && heard && opposite && up && here.nat.reaches(there.nat)) {
             return;
         }
