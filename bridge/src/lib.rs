@@ -147,6 +147,7 @@ pub async fn start(options: Options) -> Result<Bridge, Failure> {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),
         dtls_certificate_sha256: dtls.as_ref().map(DtlsCertificate::sha256),
+        entries: Vec::new(),
         transports: Transports::NATIVE,
         roles: Roles::BRIDGE.with(Roles::ROUTER),
         addresses: addresses.clone(),
@@ -294,7 +295,7 @@ fn sample(magnet: &str) -> Result<serde_json::Value, Failure> {
 fn websocket_line(line: &str) -> Result<String, Failure> {
     match line.parse() {
         Ok(line @ BridgeLine::WebSocket { .. }) => Ok(line.to_string()),
-        Ok(BridgeLine::Tls { .. }) => Err(Failure::new(
+        Ok(BridgeLine::Tls { .. } | BridgeLine::Peer { .. }) => Err(Failure::new(
             "--other-bridge takes the line that a bridge prints for tabs (ws://… or wss://…)",
         )),
         Err(error) => Err(Failure::new(format!("--other-bridge {line:?}: {error}"))),

@@ -170,6 +170,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         identity: Some(identity.clone()),
         tls_certificate_sha256: Some(tls.certificate_sha256()),
         dtls_certificate_sha256: dtls.as_ref().map(DtlsCertificate::sha256),
+        entries: Vec::new(),
         transports: Transports::NATIVE,
         roles: Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR),
         addresses: addresses.clone(),

@@ -37,6 +37,7 @@ impl Client {
             identity: None,
             tls_certificate_sha256: None,
             dtls_certificate_sha256: None,
+            entries: Vec::new(),
             transports: Transports::NATIVE,
             roles: Roles(0),
             addresses: Vec::new(),

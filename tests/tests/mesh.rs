@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use chive_node::ids::RsaId;
-use chive_node::node::Event;
+use chive_node::node::{Carried, Carry, Event, LinkTransport};
+use chive_node::ordb::{Demand, Read};
 use chive_node::wire::{AskFailure, Roles};
-use chive_tests::sim::{LinkModel, NodeIndex, World};
+use chive_tests::sim::{LinkModel, Manner, Nat, NodeIndex, World};
+use chive_tests::torrents::TestTorrent;
 
 const FACILITATOR: Roles = Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR);
 const BRIDGE: Roles = Roles::BRIDGE.with(Roles::ROUTER);
@@ -107,4 +109,228 @@ fn who_is_not_there_or_goes_is_told_of() {
         ping(&mut world, one, other_id, &[]),
         Err(AskFailure::UNREACHABLE)
     );
+}
+
+/// A bridge that is dialled by WebRTC too, and tabs that take part.
+fn tabs(seed: u64, count: usize) -> (World, NodeIndex, Vec<NodeIndex>) {
+    let mut world = World::new(seed, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let tabs = (0..count)
+        .map(|_| world.add_tab_router(&[bridge], Nat::HOME, |_| {}))
+        .collect();
+    (world, bridge, tabs)
+}
+
+/// How many circuits of three routers stand.
+fn standing(world: &World, tab: NodeIndex) -> usize {
+    let circuits = world.node(tab).circuits();
+    circuits.iter().filter(|circuit| circuit.hops == 3).count()
+}
+
+/// Those of `peers` that a node has a WebRTC link to.
+fn linked(world: &World, node: NodeIndex, peers: &[NodeIndex]) -> Vec<NodeIndex> {
+    let neighbours = world.node(node).neighbours();
+    let has = |peer: &NodeIndex| {
+        neighbours.iter().any(|neighbour| {
+            neighbour.transport == LinkTransport::WebRtc && neighbour.rsa == rsa(world, *peer)
+        })
+    };
+    peers.iter().copied().filter(has).collect()
+}
+
+#[test]
+fn tabs_that_a_bridge_introduces_carry_each_others_circuits() {
+    let (mut world, bridge, tabs) = tabs(110, 5);
+    let stand = world.run_until(Duration::from_secs(120), |world| {
+        tabs.iter().all(|tab| standing(world, *tab) >= 6)
+    });
+    let counts: Vec<usize> = tabs.iter().map(|tab| standing(&world, *tab)).collect();
+    assert!(stand, "six circuits each: {counts:?}");
+    for tab in &tabs {
+        for circuit in world.node(*tab).circuits() {
+            let own = rsa(&world, *tab);
+            assert!(circuit.path.iter().all(|router| router.rsa != own));
+            assert_eq!(circuit.path[0].rsa, rsa(&world, bridge));
+        }
+        assert!(!linked(&world, *tab, &tabs).is_empty(), "a link to a tab");
+        assert!(world.node(*tab).carried().circuits > 0);
+    }
+}
+
+#[test]
+fn without_any_bridge_members_introduce_each_other_and_build_circuits() {
+    let (mut world, bridge, tabs) = tabs(120, 6);
+    let stand = world.run_until(Duration::from_secs(120), |world| {
+        tabs.iter().all(|tab| standing(world, *tab) >= 6)
+    });
+    assert!(stand);
+    world.kill(bridge);
+    world.run_until(Duration::from_secs(1), |_| false);
+    let before: Vec<Vec<NodeIndex>> = tabs.iter().map(|tab| linked(&world, *tab, &tabs)).collect();
+    assert!(before.iter().all(|linked| !linked.is_empty()));
+    let again = world.run_until(Duration::from_secs(180), |world| {
+        tabs.iter().all(|tab| standing(world, *tab) >= 6)
+    });
+    let counts: Vec<usize> = tabs.iter().map(|tab| standing(&world, *tab)).collect();
+    assert!(again, "six circuits each, of tabs alone: {counts:?}");
+    let gone = rsa(&world, bridge);
+    for tab in &tabs {
+        for circuit in world.node(*tab).circuits() {
+            assert!(circuit.path.iter().all(|router| router.rsa != gone));
+        }
+    }
+}
+
+#[test]
+fn a_circuit_over_tabs_carries_a_torrent_from_a_facilitator() {
+    let mut world = World::new(130, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let facilitator = world.add_router(FACILITATOR, &[bridge], |_| {});
+    // These carry and do not serve: the facilitator is the only ORDB.
+    let carriers: Vec<NodeIndex> = (0..3)
+        .map(|_| world.add_tab_router(&[bridge], Nat::HOME, |config| config.roles = Roles::ROUTER))
+        .collect();
+    let torrent = TestTorrent::new(130, 2_000_000, 1 << 16);
+    let (info, content) = (torrent.info.clone(), torrent.content.clone());
+    world
+        .library(facilitator)
+        .put(torrent.name, info, content, Manner::Honest);
+    let tab = world.add_tab_router(&[bridge], Nat::HOME, |config| {
+        config.roles = Roles::ROUTER;
+        config.hops = 4;
+    });
+    world.run_until(Duration::from_secs(20), |_| false);
+    let magnet = torrent.magnet.clone();
+    let id = world
+        .call(tab, |node, now| node.open_torrent(now, magnet))
+        .expect("opened");
+    let mut bytes = Vec::new();
+    let mut read = None;
+    let done = world.run_until(Duration::from_secs(120), |world| {
+        if read.is_none() && world.node(tab).metainfo(id).is_some() {
+            let all = 0..torrent.content.len() as u64;
+            let opened = world.call(tab, |node, now| {
+                node.open_read(now, id, 0, all, Demand::Play)
+            });
+            read = Some(opened.expect("a reader"));
+        }
+        let Some(read) = read else { return false };
+        loop {
+            match world.call(tab, |node, now| node.poll_read(now, read, 1 << 20)) {
+                Read::Bytes(some) => bytes.extend_from_slice(&some),
+                Read::Pending => return false,
+                Read::End => return true,
+                Read::Failed => panic!("the read failed"),
+            }
+        }
+    });
+    assert!(done, "{} bytes", bytes.len());
+    assert!(bytes == torrent.content);
+    let circuits = world.node(tab).circuits();
+    let used = circuits.iter().find(|circuit| circuit.torrent == Some(id));
+    let path = &used.expect("its circuit").path;
+    assert_eq!(path.len(), 4);
+    let by_tabs = path[1..3]
+        .iter()
+        .all(|router| carriers.iter().any(|tab| rsa(&world, *tab) == router.rsa));
+    assert!(by_tabs, "two tabs in the middle");
+}
+
+#[test]
+fn nats_that_ice_cannot_join_do_not_keep_others_apart() {
+    let mut world = World::new(140, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let nats = [Nat::SYMMETRIC, Nat::SYMMETRIC, Nat::HOME, Nat::NONE];
+    let tabs = nats.map(|nat| world.add_tab_router(&[bridge], nat, |_| {}));
+    let stand = world.run_until(Duration::from_secs(300), |world| {
+        tabs.iter().all(|tab| standing(world, *tab) >= 2)
+    });
+    assert!(stand);
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        assert!(!nats[one].reaches(nats[other]));
+        assert!(linked(&world, tabs[one], &[tabs[other]]).is_empty());
+    }
+    assert!(!linked(&world, tabs[3], &tabs[..3]).is_empty());
+}
+
+#[test]
+fn who_asks_too_much_is_told_so_and_answered_again_later() {
+    let (mut world, bridge, [one, _]) = three_routers(170);
+    let bridge = rsa(&world, bridge);
+    assert_eq!(ping(&mut world, one, bridge, &[]), Ok(BRIDGE));
+    world.take_events(one);
+    for _ in 0..400 {
+        world.call(one, |node, now| node.ping(now, bridge, &[]));
+    }
+    world.run_until(Duration::from_secs(2), |_| false);
+    let outcomes: Vec<_> = world
+        .take_events(one)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Ping { outcome, .. } => Some(outcome),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(outcomes.len(), 400);
+    let busy = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    assert!((100..300).contains(&busy), "{busy} of 400");
+    world.run_until(Duration::from_secs(10), |_| false);
+    assert_eq!(ping(&mut world, one, bridge, &[]), Ok(BRIDGE));
+}
+
+#[test]
+fn a_tab_that_carries_nothing_is_asked_and_refuses_circuits() {
+    let (mut world, bridge, tabs) = tabs(150, 4);
+    let off = Carry {
+        on: false,
+        ..Carry::default()
+    };
+    world.call(tabs[0], |node, now| node.set_limits(now, off));
+    let others = &tabs[1..];
+    let stand = world.run_until(Duration::from_secs(200), |world| {
+        others.iter().all(|tab| standing(world, *tab) >= 2)
+    });
+    assert!(stand);
+    let refuses = rsa(&world, tabs[0]);
+    for tab in others {
+        let circuits = world.node(*tab).circuits();
+        let mut open = circuits.iter().filter(|circuit| circuit.hops == 3);
+        assert!(open.all(|circuit| circuit.path.iter().all(|router| router.rsa != refuses)));
+    }
+    assert_eq!(world.node(tabs[0]).carried(), Carried::default());
+    let bridge = rsa(&world, bridge);
+    let there = ping(&mut world, tabs[1], refuses, &[bridge]);
+    assert_eq!(there, Ok(Roles::ROUTER.with(Roles::ORDB)));
+}
+
+#[test]
+fn entries_are_kept_and_told_to_the_host() {
+    let mut world = World::new(160, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let facilitators = [(); 3].map(|()| world.add_router(FACILITATOR, &[bridge], |_| {}));
+    let tab = world.add_tab_router(&[bridge], Nat::HOME, |_| {});
+    world.run_until(Duration::from_secs(20), |_| false);
+    let told = world
+        .take_events(tab)
+        .into_iter()
+        .rev()
+        .find_map(|event| match event {
+            Event::Entries(lines) => Some(lines),
+            _ => None,
+        });
+    let lines = told.expect("entries");
+    assert_eq!(lines.len(), 2);
+    let known = facilitators.map(|facilitator| world.peer_line(facilitator));
+    assert!(lines.iter().all(|line| known.contains(line)));
+    // In the next session, without any bridge, circuits begin at one of them.
+    world.kill(bridge);
+    let first = lines[0].clone();
+    let entries = lines.clone();
+    let again = world.add_tab_router(&[], Nat::HOME, |config| config.entries = entries);
+    let linked = world.run_until(Duration::from_secs(20), |world| {
+        let neighbours = world.node(again).neighbours();
+        lines.iter().filter(|line| known.contains(line)).count() == neighbours.len()
+    });
+    assert!(linked, "linked to both");
+    assert!(world.node(again).bridges().next().is_none(), "{first}");
 }

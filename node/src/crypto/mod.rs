@@ -2,5 +2,6 @@
 
 pub mod ntor;
 pub mod relay;
+pub mod seal;
 
 pub use chive_cipher::{aes, sha1};

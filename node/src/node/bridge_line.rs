@@ -1,6 +1,9 @@
 //! How a bridge is named where people write it: in a page's address, a file, a flag.
 //!
 //! - For tabs: `ws://HOST:PORT/link#ED25519.NTOR`, or `wss://…`: both keys in base64url.
+//! - By WebRTC, without signalling: `IP:PORT:CERTHASH#ED25519.NTOR`: the UDP port, which is the OR
+//!   port's number, and the SHA-256 of the DTLS certificate, all in base64url. This is what
+//!   `#peer=` of an invitation holds.
 //! - For routers: `HOST:PORT/FINGERPRINT/ED25519`: the OR port, forty hex digits, base64url.
 
 use std::fmt;
@@ -21,6 +24,17 @@ pub enum BridgeLine {
         /// The key that its ntor must prove.
         onion: OnionKey,
     },
+    /// Entered by WebRTC.
+    Peer {
+        /// Where it listens, on UDP.
+        address: SocketAddr,
+        /// SHA-256 of the DTLS certificate that it shows there.
+        certificate_sha256: [u8; 32],
+        /// The identity that its CERTS must prove.
+        ed25519: Ed25519Id,
+        /// Its onion key.
+        onion: OnionKey,
+    },
     /// Reached on its OR port.
     Tls {
         /// Where its OR port is.
@@ -37,8 +51,8 @@ pub enum BridgeLine {
 pub enum BridgeLineError {
     /// Neither form.
     #[error(
-        "a bridge is written ws://HOST:PORT/link#ED25519.NTOR (or wss://…) for a page, \
-         or IP:PORT/FINGERPRINT/ED25519 for a router; the bridge prints both when it starts"
+        "a bridge is written ws://HOST:PORT/link#ED25519.NTOR (or wss://…) or \
+         IP:PORT:CERTHASH#ED25519.NTOR for a page, or IP:PORT/FINGERPRINT/ED25519 for a router; the bridge prints both when it starts"
     )]
     Form,
     /// The part behind `#` is not two keys.
@@ -49,6 +63,9 @@ pub enum BridgeLineError {
     /// The fingerprint is not forty hex digits.
     #[error("the fingerprint must be forty hex digits")]
     Fingerprint,
+    /// The part before `#` does not end with a certificate's hash.
+    #[error("the hash of the DTLS certificate must be 43 characters of base64url, after the port")]
+    Certificate,
     /// The address is not an IP address with a port.
     #[error(
         "the OR port must be an IP address and a port, such as 192.0.2.7:9001 or [2001:db8::7]:9001"
@@ -66,6 +83,16 @@ impl FromStr for BridgeLine {
             let (ed25519, onion) = keys.split_once('.').ok_or(BridgeLineError::Keys)?;
             return Ok(BridgeLine::WebSocket {
                 url: url.to_owned(),
+                ed25519: Ed25519Id(from_base64url(ed25519).ok_or(BridgeLineError::Keys)?),
+                onion: OnionKey(from_base64url(onion).ok_or(BridgeLineError::Keys)?),
+            });
+        }
+        if let Some((place, keys)) = line.split_once('#') {
+            let (ed25519, onion) = keys.split_once('.').ok_or(BridgeLineError::Keys)?;
+            let (address, hash) = place.rsplit_once(':').ok_or(BridgeLineError::Form)?;
+            return Ok(BridgeLine::Peer {
+                address: address.parse().map_err(|_| BridgeLineError::Address)?,
+                certificate_sha256: from_base64url(hash).ok_or(BridgeLineError::Certificate)?,
                 ed25519: Ed25519Id(from_base64url(ed25519).ok_or(BridgeLineError::Keys)?),
                 onion: OnionKey(from_base64url(onion).ok_or(BridgeLineError::Keys)?),
             });
@@ -97,11 +124,34 @@ impl fmt::Display for BridgeLine {
                 to_base64url(&ed25519.0),
                 to_base64url(&onion.0)
             ),
+            BridgeLine::Peer {
+                address,
+                certificate_sha256,
+                ed25519,
+                onion,
+            } => write!(
+                f,
+                "{address}:{}#{}.{}",
+                to_base64url(certificate_sha256),
+                to_base64url(&ed25519.0),
+                to_base64url(&onion.0)
+            ),
             BridgeLine::Tls {
                 address,
                 rsa,
                 ed25519,
             } => write!(f, "{address}/{rsa}/{}", to_base64url(&ed25519.0)),
+        }
+    }
+}
+
+impl BridgeLine {
+    /// The identity that it must prove.
+    pub const fn ed25519(&self) -> Ed25519Id {
+        match self {
+            BridgeLine::WebSocket { ed25519, .. }
+            | BridgeLine::Tls { ed25519, .. }
+            | BridgeLine::Peer { ed25519, .. } => *ed25519,
         }
     }
 }
@@ -162,13 +212,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_go_there_and_back() {
+    fn all_forms_go_there_and_back() {
         for seed in [0, 0x5a, 0xff] {
             let lines = [
                 BridgeLine::WebSocket {
                     url: "wss://bridge.example/link".into(),
                     ed25519: Ed25519Id([seed; 32]),
                     onion: OnionKey([seed ^ 0x3c; 32]),
+                },
+                BridgeLine::Peer {
+                    address: "192.0.2.7:9001".parse().unwrap(),
+                    certificate_sha256: [seed ^ 7; 32],
+                    ed25519: Ed25519Id([seed; 32]),
+                    onion: OnionKey([seed ^ 0x3c; 32]),
+                },
+                BridgeLine::Peer {
+                    address: "[2001:db8::7]:443".parse().unwrap(),
+                    certificate_sha256: [seed; 32],
+                    ed25519: Ed25519Id([seed; 32]),
+                    onion: OnionKey([seed; 32]),
                 },
                 BridgeLine::Tls {
                     address: "[2001:db8::1]:9001".parse().unwrap(),
@@ -187,6 +249,15 @@ mod tests {
         let key = to_base64url(&[1; 32]);
         for (line, error) in [
             ("bridge.example".to_owned(), BridgeLineError::Form),
+            (
+                format!("192.0.2.7:1:{key}A#{key}.{key}"),
+                BridgeLineError::Certificate,
+            ),
+            (
+                format!("host:1:{key}#{key}.{key}"),
+                BridgeLineError::Address,
+            ),
+            (format!("192.0.2.7:1:{key}#{key}"), BridgeLineError::Keys),
             ("ws://h/link".to_owned(), BridgeLineError::Form),
             (format!("ws://h/link#{key}"), BridgeLineError::Keys),
             (format!("ws://h/link#{key}.{key}A"), BridgeLineError::Keys),

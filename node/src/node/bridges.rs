@@ -7,11 +7,12 @@ use std::time::Duration;
 use rand_core::Rng;
 
 use crate::circuit::client::{FirstHop, Router};
-use crate::ids::{CircuitId, LinkId, OnionKey, RsaId, StreamId};
+use crate::ids::{CircuitId, Ed25519Id, LinkId, OnionKey, RsaId, StreamId};
 use crate::link::{Expected, RouterIds};
 use crate::node::Node;
 use crate::node::bridge_line::BridgeLine;
-use crate::node::io::{BridgeState, Event, Target};
+use crate::node::directory::{is_public, pick};
+use crate::node::io::{BridgeState, Config, Event, Target};
 use crate::node::links::Link;
 use crate::node::mesh::Way;
 use crate::node::origin::Purpose;
@@ -25,16 +26,29 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 /// Bridges that a client is linked to at once: more samples of routers, and one to fall back on.
 const CLIENT_BRIDGES: usize = 2;
+/// Routers that a node keeps to begin circuits at, besides its bridges.
+const ENTRIES: usize = 2;
+/// How often in turn such a router may not be reached before another takes its place: hours, for
+/// who restarts is to be found again.
+const ENTRY_FAILURES: u32 = 240;
 /// Routers asked for at once.
 const ASK_ROUTERS: u8 = 16;
 /// How soon routers are asked for again while they do not suffice.
 const ASK_AGAIN: Duration = Duration::from_millis(750);
+/// Fewer routers than this are a small sample of whoever came first …
+const FEW_ROUTERS: usize = 24;
+/// … and are asked for again this soon.
+const ASK_WHILE_FEW: Duration = Duration::from_secs(15);
 /// How soon they are asked for again when they do.
 const REFRESH: Duration = Duration::from_secs(600);
 
 /// One bridge of the configuration.
 pub(crate) struct Bridge {
     pub(crate) line: BridgeLine,
+    /// Whether it is none of the configuration's, but an entry that this node chose itself.
+    pub(crate) is_entry: bool,
+    /// How often in turn it could not be reached.
+    failures: u32,
     pub(crate) state: BridgeState,
     pub(crate) link: Option<LinkId>,
     circuit: Option<CircuitId>,
@@ -49,6 +63,8 @@ impl Bridge {
     pub(crate) fn new(line: BridgeLine) -> Self {
         Bridge {
             line,
+            is_entry: false,
+            failures: 0,
             state: BridgeState::Idle,
             link: None,
             circuit: None,
@@ -65,7 +81,74 @@ impl Bridge {
     }
 }
 
+/// The bridges of a configuration, and the entries of earlier sessions.
+pub(crate) fn all(config: &Config) -> Vec<Bridge> {
+    let bridges = config.bridges.iter().cloned().map(Bridge::new);
+    let entries =
+        config.entries.iter().take(ENTRIES).filter(|line| {
+            matches!(line, BridgeLine::Peer { .. }) && !config.bridges.contains(line)
+        });
+    let entries = entries.cloned().map(|line| Bridge {
+        is_entry: true,
+        ..Bridge::new(line)
+    });
+    bridges.chain(entries).collect()
+}
+
 impl Node {
+    /// Chooses routers to begin circuits at for good, while there are fewer than a few: such as
+    /// can be dialled by WebRTC. One that cannot be reached any more is replaced.
+    pub(crate) fn keep_entries(&mut self) {
+        if !self.config.transports.webrtc || !self.config.asks {
+            return;
+        }
+        let lost = self.bridges.iter().position(|bridge| {
+            bridge.is_entry && bridge.link.is_none() && bridge.failures >= ENTRY_FAILURES
+        });
+        let entries = self.bridges.iter().filter(|bridge| bridge.is_entry);
+        if lost.is_none() && entries.count() >= ENTRIES {
+            return;
+        }
+        let known: Vec<Ed25519Id> = self.bridges.iter().map(|b| b.line.ed25519()).collect();
+        let allow_private = self.config.allow_private;
+        let fit = self
+            .directory
+            .trusted(Roles::ROUTER, self.now)
+            .filter(|router| !known.contains(&router.ed25519))
+            .filter_map(|router| {
+                let mut addresses = router.addresses.iter();
+                let address = addresses.find(|at| allow_private || is_public(at.ip()))?;
+                Some(BridgeLine::Peer {
+                    address: *address,
+                    certificate_sha256: router.dtls?,
+                    ed25519: router.ed25519,
+                    onion: router.onion,
+                })
+            });
+        let fit: Vec<BridgeLine> = fit.collect();
+        let Some(line) = pick(&fit, &mut self.rng).cloned() else {
+            return;
+        };
+        let entry = Bridge {
+            is_entry: true,
+            ..Bridge::new(line)
+        };
+        match lost.and_then(|index| self.bridges.get_mut(index)) {
+            Some(place) => *place = entry,
+            None => self.bridges.push(entry),
+        }
+        let entries = self.bridges.iter().filter(|bridge| bridge.is_entry);
+        let entries = entries.map(|bridge| bridge.line.clone()).collect();
+        self.emit(Event::Entries(entries));
+        self.directory_dirty = true;
+    }
+
+    /// Whether somebody is one of our bridges or entries.
+    pub(crate) fn is_bridge(&self, ed25519: &Ed25519Id) -> bool {
+        let mut bridges = self.bridges.iter();
+        bridges.any(|bridge| bridge.line.ed25519() == *ed25519)
+    }
+
     /// Dials the bridges that are to be linked and are not.
     pub(crate) fn dial_bridges(&mut self) {
         let most = if self.config.asks {
@@ -73,20 +156,27 @@ impl Node {
         } else {
             self.bridges.len()
         };
-        let mut linked = self.bridges.iter().filter(|b| b.link.is_some()).count();
+        let linked = self
+            .bridges
+            .iter()
+            .filter(|b| b.link.is_some() && !b.is_entry);
+        let mut linked = linked.count();
         for index in 0..self.bridges.len() {
-            if linked >= most {
-                return;
-            }
             let Some(bridge) = self.bridges.get(index) else {
                 return;
             };
+            if linked >= most && !bridge.is_entry {
+                continue;
+            }
+            let is_entry = bridge.is_entry;
             let waits = matches!(bridge.state, BridgeState::Failed { .. });
-            if bridge.link.is_some() || waits {
+            let cannot =
+                !self.config.transports.webrtc && matches!(bridge.line, BridgeLine::Peer { .. });
+            if bridge.link.is_some() || waits || cannot {
                 continue;
             }
             self.dial_bridge(index);
-            linked += 1;
+            linked += usize::from(!is_entry);
         }
     }
 
@@ -107,6 +197,21 @@ impl Node {
         let (target, expected) = match &bridge.line {
             BridgeLine::WebSocket { url, ed25519, .. } => (
                 Target::WebSocket { url: url.clone() },
+                Expected {
+                    rsa: None,
+                    ed25519: Some(*ed25519),
+                },
+            ),
+            BridgeLine::Peer {
+                address,
+                certificate_sha256,
+                ed25519,
+                ..
+            } => (
+                Target::WebRtc {
+                    addresses: vec![*address],
+                    certificate_sha256: *certificate_sha256,
+                },
                 Expected {
                     rsa: None,
                     ed25519: Some(*ed25519),
@@ -138,6 +243,9 @@ impl Node {
             && bridge.state != state
         {
             bridge.state = state.clone();
+            if bridge.is_entry {
+                return;
+            }
             self.emit(Event::Bridge {
                 bridge: index,
                 state,
@@ -164,6 +272,7 @@ impl Node {
             BridgeLine::WebSocket { onion, .. } => (FirstHop::Ntor, *onion),
             // CREATE_FAST needs no onion key: the link proves the bridge.
             BridgeLine::Tls { .. } => (FirstHop::Fast, OnionKey([0; 32])),
+            BridgeLine::Peer { onion, .. } => (FirstHop::Fast, *onion),
         };
         let router = Arc::new(Router {
             rsa: ids.rsa,
@@ -195,6 +304,7 @@ impl Node {
         }
         if let Some(bridge) = self.bridges.get_mut(index) {
             bridge.retry = RETRY_FIRST;
+            bridge.failures = 0;
             bridge.due = self.now;
             bridge.told = None;
         }
@@ -230,6 +340,7 @@ impl Node {
             bridge.link = None;
             bridge.circuit = None;
             let wait = bridge.retry + jitter;
+            bridge.failures = bridge.failures.saturating_add(1);
             bridge.retry = (bridge.retry * 2).min(RETRY_MOST);
             self.timers.set(Wake::Bridge(index), self.now + wait);
         }
@@ -247,6 +358,7 @@ impl Node {
             self.greet_again();
         }
         let enough = self.routers_suffice();
+        let few = self.directory.len() < FEW_ROUTERS;
         for index in 0..self.bridges.len() {
             let Some(bridge) = self.bridges.get_mut(index) else {
                 return;
@@ -256,7 +368,12 @@ impl Node {
             };
             let asks = self.config.asks && bridge.due <= self.now;
             if asks {
-                bridge.due = self.now + if enough { REFRESH } else { ASK_AGAIN };
+                bridge.due = self.now
+                    + match (enough, few) {
+                        (false, _) => ASK_AGAIN,
+                        (true, true) => ASK_WHILE_FEW,
+                        (true, false) => REFRESH,
+                    };
             }
             if self.config.asks {
                 self.wake_directory(bridge_due(&self.bridges, index));
@@ -303,20 +420,13 @@ impl Node {
         }
         let unix_now = self.unix_now();
         let own = self.config.identity.as_ref().map(|own| own.ids().ed25519);
-        let is_bridge = |id| {
-            self.bridges.iter().any(|bridge| match &bridge.line {
-                BridgeLine::WebSocket { ed25519, .. } | BridgeLine::Tls { ed25519, .. } => {
-                    *ed25519 == id
-                }
-            })
-        };
         match found.descriptor {
             None => {}
             Some(descriptor) => {
                 // Signed by whom it names and still valid; no bridge of ours, which would be
                 // two hops of one circuit.
                 if let Ok(verified) = descriptor.verify(unix_now)
-                    && !is_bridge(verified.ed25519)
+                    && !self.is_bridge(&verified.ed25519)
                     && own != Some(verified.ed25519)
                 {
                     self.directory.learn(&verified);
@@ -354,14 +464,28 @@ impl Node {
 
     /// The link of a bridge that circuits can begin at, and the bridge as their first hop.
     pub(crate) fn entry(&self) -> Option<(LinkId, FirstHop, Arc<Router>)> {
-        self.bridges.iter().find_map(|bridge| {
-            let link = bridge.link.filter(|_| bridge.is_up())?;
-            let own = self.circuits.get(&bridge.circuit?)?;
-            let first = match bridge.line {
-                BridgeLine::WebSocket { .. } => FirstHop::Ntor,
-                BridgeLine::Tls { .. } => FirstHop::Fast,
-            };
-            Some((link, first, own.path().first()?.clone()))
+        self.bridges
+            .iter()
+            .find_map(|bridge| {
+                let link = bridge.link.filter(|_| bridge.is_up())?;
+                let own = self.circuits.get(&bridge.circuit?)?;
+                let first = match bridge.line {
+                    BridgeLine::WebSocket { .. } => FirstHop::Ntor,
+                    BridgeLine::Tls { .. } | BridgeLine::Peer { .. } => FirstHop::Fast,
+                };
+                Some((link, first, own.path().first()?.clone()))
+            })
+            .or_else(|| self.neighbour_entry())
+    }
+}
+
+impl BridgeLine {
+    /// Whether it is reached at an address that means nothing outside of a home.
+    pub fn is_at_home(&self) -> bool {
+        let at_home = address_of(self).map(|address| !is_public(address.ip()));
+        at_home.unwrap_or_else(|| match self {
+            BridgeLine::WebSocket { url, .. } => url.contains("://localhost"),
+            BridgeLine::Tls { .. } | BridgeLine::Peer { .. } => false,
         })
     }
 }
@@ -369,7 +493,7 @@ impl Node {
 /// Where a bridge is, as far as its line says it: a name is for the browser to look up.
 fn address_of(line: &BridgeLine) -> Option<SocketAddr> {
     match line {
-        BridgeLine::Tls { address, .. } => Some(*address),
+        BridgeLine::Tls { address, .. } | BridgeLine::Peer { address, .. } => Some(*address),
         BridgeLine::WebSocket { url, .. } => {
             let (_, rest) = url.split_once("://")?;
             let host = rest.split(['/', '?']).next()?;

@@ -123,6 +123,16 @@ impl Directory {
             .filter(|known| known.suspect_until <= now)
             .collect();
         let from = if good.is_empty() { all } else { good };
+        // Of tabs, whose networks nobody knows, rather such as others introduce.
+        let apart: Vec<&Known> = from
+            .iter()
+            .copied()
+            .filter(|known| {
+                but.iter()
+                    .all(|other| !share_introducer(other, &known.router))
+            })
+            .collect();
+        let from = if apart.is_empty() { from } else { apart };
         pick(&from, rng).map(|known| known.router.clone())
     }
 }
@@ -142,7 +152,7 @@ impl From<&VerifiedDescriptor> for Router {
 }
 
 /// One of `from`, each as likely.
-fn pick<'a, T, R: Rng>(from: &'a [T], rng: &mut R) -> Option<&'a T> {
+pub(crate) fn pick<'a, T, R: Rng>(from: &'a [T], rng: &mut R) -> Option<&'a T> {
     let count = u64::try_from(from.len()).ok().filter(|count| *count > 0)?;
     // The bias of the remainder is below 2^-50 for as many routers as fit in memory.
     let index = usize::try_from(rng.next_u64() % count).ok()?;
@@ -162,6 +172,12 @@ fn share_network(a: &Router, b: &Router) -> bool {
             .collect()
     };
     !networks(a).is_disjoint(&networks(b))
+}
+
+/// Whether one router introduces both, or one of them the other.
+fn share_introducer(a: &Router, b: &Router) -> bool {
+    let mut both = a.introducers.iter();
+    both.any(|id| b.introducers.contains(id) || *id == b.rsa) || b.introducers.contains(&a.rsa)
 }
 
 fn network(ip: IpAddr) -> [u8; 4] {

@@ -38,6 +38,9 @@ pub struct Config {
     pub addresses: Vec<SocketAddr>,
     /// The bridges to enter by, or to register with.
     pub bridges: Vec<BridgeLine>,
+    /// The routers that this node's circuits began at in earlier sessions, as
+    /// [`Event::Entries`] named them: a new entry each session would meet every adversary in time.
+    pub entries: Vec<BridgeLine>,
     /// Routers in a circuit, the bridge among them: 2 to 5.
     pub hops: usize,
     /// Whether this node keeps circuits ready to ask for content itself.
@@ -84,6 +87,10 @@ pub struct Limits {
     pub links: usize,
     /// Circuits that others may have open over one link; one more is answered with DESTROY.
     pub circuits_per_link: usize,
+    /// Links over WebRTC at once. Peers that want one more are refused, unless an idle one can go.
+    pub peers: usize,
+    /// What is carried for others.
+    pub carry: Carry,
     /// Bytes of cells that may wait in all queues; a circuit that would add to it dies.
     pub queued_bytes: usize,
     /// Routers that a bridge introduces; one more is not taken.
@@ -99,11 +106,35 @@ pub struct Limits {
     pub find_timeout: Duration,
 }
 
+/// What a node carries of circuits that are not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carry {
+    /// Whether at all. What peers ask it is answered all the same.
+    pub on: bool,
+    /// Circuits at once; one more is answered with DESTROY.
+    pub circuits: usize,
+    /// Bytes of cells in a second; none is no limit. While it is passed nobody new is taken, and
+    /// circuits that go on so end.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Default for Carry {
+    fn default() -> Self {
+        Carry {
+            on: true,
+            circuits: usize::MAX,
+            bytes_per_second: None,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             links: 4096,
             circuits_per_link: 1024,
+            peers: 40,
+            carry: Carry::default(),
             queued_bytes: 64 << 20,
             registered: 4096,
             store_bytes: 256 << 20,
@@ -323,6 +354,9 @@ pub enum Event {
         /// How many questions it asked.
         asks: usize,
     },
+    /// The routers to begin circuits at changed: to be kept, and given back as
+    /// [`Config::entries`].
+    Entries(Vec<BridgeLine>),
     /// A bridge's state changed.
     Bridge {
         /// Its place in [`Config::bridges`].

@@ -13,7 +13,6 @@ use crate::circuit::client::Router;
 use crate::ids::{Key, RsaId};
 use crate::kad::{AskId, Kad, KadAnswer, KadConfig, KadEvent, KadQuestion, Known, LookupId};
 use crate::node::Node;
-use crate::node::bridge_line::BridgeLine;
 use crate::node::io::{Config, Event};
 use crate::node::mesh::{ASK_TIMEOUT, AskPurpose};
 use crate::node::signing::{DESCRIPTOR_LIFE, DescriptorFor};
@@ -373,21 +372,13 @@ impl Node {
             KadEvent::Sampled(known) => {
                 // Only who builds circuits needs hops; and a bridge of ours would be two hops of
                 // one circuit.
-                let fit = known.roles.contains(Roles::ROUTER) && !self.is_bridge(&known);
+                let fit = known.roles.contains(Roles::ROUTER) && !self.is_bridge(&known.ed25519);
                 if self.config.asks && fit {
                     self.directory.learn(&known);
                     self.directory_dirty = true;
                 }
             }
         }
-    }
-
-    fn is_bridge(&self, known: &VerifiedDescriptor) -> bool {
-        self.bridges.iter().any(|bridge| match &bridge.line {
-            BridgeLine::WebSocket { ed25519, .. } | BridgeLine::Tls { ed25519, .. } => {
-                *ed25519 == known.ed25519
-            }
-        })
     }
 }
 

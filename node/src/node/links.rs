@@ -52,11 +52,13 @@ pub(crate) struct Link {
     pub(crate) state: LinkState,
     pub(crate) expected: Expected,
     /// Where it was dialled, if it was.
-    target: Option<Target>,
+    pub(crate) target: Option<Target>,
     /// What it runs over, once the transport stands.
     pub(crate) transport: LinkTransport,
     /// When it was begun, then when it opened.
     pub(crate) since: Instant,
+    /// When a cell last came over it.
+    pub(crate) used: Instant,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     /// Who the other side has proved to be.
@@ -82,6 +84,7 @@ impl Link {
             target: None,
             transport: LinkTransport::Tls,
             since,
+            used: since,
             bytes_sent: 0,
             bytes_received: 0,
             peer: None,
@@ -92,6 +95,15 @@ impl Link {
             decoder: CellDecoder::new(),
             inbox: BytesMut::new(),
             next_circ: 0,
+        }
+    }
+
+    /// Whether it runs over WebRTC, or will.
+    pub(crate) fn is_to_peer(&self) -> bool {
+        match &self.target {
+            Some(Target::Offer | Target::Answer(_) | Target::WebRtc { .. }) => true,
+            Some(_) => false,
+            None => self.transport == LinkTransport::WebRtc,
         }
     }
 
@@ -167,16 +179,37 @@ impl Node {
 
     /// Asks the host for a transport. Nothing if the node has as many as it may.
     pub(crate) fn dial(&mut self, target: Target, expected: Expected) -> Option<LinkId> {
+        self.dial_as(Side::Initiator, target, expected)
+    }
+
+    /// The same, where the other side may be the one that begins the handshake.
+    pub(crate) fn dial_as(
+        &mut self,
+        side: Side,
+        target: Target,
+        expected: Expected,
+    ) -> Option<LinkId> {
+        let id = self.place_link(side, Some(target.clone()), expected)?;
+        self.emit(Event::Dial { link: id, target });
+        Some(id)
+    }
+
+    /// A link that is to be; without a target the other side will open it, as another.
+    pub(crate) fn place_link(
+        &mut self,
+        side: Side,
+        target: Option<Target>,
+        expected: Expected,
+    ) -> Option<LinkId> {
         if self.links.len() >= self.config.limits.links {
             return None;
         }
         let id = LinkId(self.next_id());
-        let mut link = Link::new(Side::Initiator, expected, self.now);
-        link.target = Some(target.clone());
+        let mut link = Link::new(side, expected, self.now);
+        link.target = target;
         self.links.insert(id, link);
         self.timers
             .set(Wake::Handshake(id), self.now + HANDSHAKE_TIMEOUT);
-        self.emit(Event::Dial { link: id, target });
         Some(id)
     }
 
@@ -253,6 +286,24 @@ impl Node {
             _ => return None,
         };
         self.dial(target, expected)
+    }
+
+    /// The link that is being made to a peer by introduction, if there is one.
+    pub(crate) fn introduction_to(&self, expected: &Expected) -> Option<LinkId> {
+        let rsa = expected.rsa?;
+        let by_introduction = |link: &Link| {
+            matches!(link.state, LinkState::Dialling | LinkState::Handshaking(_))
+                && link.expected.rsa == Some(rsa)
+                && match link.target {
+                    Some(Target::Offer | Target::Answer(_)) => true,
+                    Some(_) => false,
+                    None => link.side == Side::Initiator,
+                }
+        };
+        let mut links = self.links.iter();
+        links
+            .find(|(_, link)| by_introduction(link))
+            .map(|(id, _)| *id)
     }
 
     pub(crate) fn handle_connected(&mut self, id: LinkId, binding: Binding, peer: Option<IpAddr>) {
@@ -389,6 +440,12 @@ impl Node {
                 };
                 link.decoder = established.decoder.clone();
                 link.peer = Some(established);
+                // Who was introduced by its name must have proved it.
+                let unproven = link.side == Side::Responder && link.expected.rsa.is_some();
+                if unproven && link.identity().is_none() {
+                    self.hang_up(id, "the peer did not prove who it is");
+                    return false;
+                }
                 link.state = LinkState::Open;
                 link.since = now;
                 let waiting = std::mem::take(&mut link.awaited_by);
@@ -396,6 +453,8 @@ impl Node {
                 for routed in waiting {
                     self.extend_over(routed, id);
                 }
+                self.introductions.forget(id);
+                self.take_over_waiting(id);
                 self.neighbour_link_open(id);
                 self.bridge_link_open(id);
                 self.own_link_open(id);
@@ -412,10 +471,11 @@ impl Node {
             // which Tor drops.
             return;
         };
-        let owner = self
-            .links
-            .get(&id)
-            .and_then(|link| link.circuits.get(&circ).copied());
+        let now = self.now;
+        let owner = self.links.get_mut(&id).and_then(|link| {
+            link.used = now;
+            link.circuits.get(&circ).copied()
+        });
         match (command, owner) {
             (Command::CREATE2 | Command::CREATE_FAST | Command::CREATE, None) => {
                 self.handle_create(id, circ, command, body);
@@ -537,12 +597,16 @@ impl Node {
 
     /// Ends a link from our side.
     pub(crate) fn hang_up(&mut self, id: LinkId, why: &str) {
-        if self.links.contains_key(&id) {
-            self.flush(id);
-            self.emit(Event::HangUp {
-                link: id,
-                why: why.to_owned(),
-            });
+        if let Some(link) = self.links.get(&id) {
+            // What was only expected to come has no transport that could be closed.
+            let has_transport = link.target.is_some() || !matches!(link.state, LinkState::Dialling);
+            if has_transport {
+                self.flush(id);
+                self.emit(Event::HangUp {
+                    link: id,
+                    why: why.to_owned(),
+                });
+            }
             self.link_gone(id, why);
         }
     }
@@ -556,6 +620,7 @@ impl Node {
         self.timers.clear(Wake::Handshake(id));
         self.queued_bytes = self.queued_bytes.saturating_sub(link.queue.waiting_bytes());
         self.registry.forget_link(id);
+        self.introductions.forget(id);
         self.neighbour_gone(id);
         for routed in link.awaited_by {
             self.end_routed(routed, DestroyReason::CONNECTFAILED);

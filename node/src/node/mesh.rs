@@ -17,6 +17,7 @@ use crate::kad::AskId;
 use crate::link::{RouterIds, Side};
 use crate::node::Node;
 use crate::node::io::{Event, LinkTransport};
+use crate::node::links::Owner;
 use crate::node::origin::Purpose;
 use crate::node::timers::Wake;
 use crate::time::Instant;
@@ -47,6 +48,10 @@ const MAX_ANSWERS: u8 = 32;
 const ASKS_PER_SECOND: u64 = 50;
 /// … unless it was silent before.
 const ASKS_AT_ONCE: u64 = 250;
+/// Links to peers that are kept though nothing is done over them.
+const KEEP_LINKS: usize = 8;
+/// How long a link to a peer has nothing to do before it is closed.
+const IDLE: Duration = Duration::from_secs(300);
 /// Who is tried at most to bring a question nearer to whom it is for.
 const MAX_TRIED: usize = 5;
 
@@ -76,6 +81,10 @@ pub(crate) struct Reply {
 pub(crate) enum AskPurpose {
     /// To know a neighbour's descriptor.
     Greeting(LinkId),
+    /// A link to the peer is to be made: this is its offer.
+    Introduce(LinkId),
+    /// One more candidate, which nobody has to answer.
+    Trickle,
     /// The host wants to know whether the peer is there.
     Ping(RsaId),
     /// Kademlia asks.
@@ -176,6 +185,15 @@ pub(crate) struct Mesh {
     waiting: BTreeMap<LinkId, Vec<u64>>,
 }
 
+/// What a node carries for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Circuits now.
+    pub circuits: usize,
+    /// Bytes of cells since it began.
+    pub bytes: u64,
+}
+
 /// A neighbour, for whoever looks at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeighbourStatus {
@@ -263,6 +281,69 @@ impl Node {
         self.mesh.neighbours.iter().filter_map(status).collect()
     }
 
+    /// What this node carries for others.
+    pub fn carried(&self) -> Carried {
+        let circuits = self.routed.values().filter(|routed| routed.is_carried());
+        Carried {
+            circuits: circuits.count(),
+            bytes: self.counters.cells_relayed * crate::wire::CELL_LEN as u64,
+        }
+    }
+
+    /// Whether one more peer may be linked to; an idle one makes room.
+    pub(crate) fn has_room_for_peer(&mut self) -> bool {
+        let most = self.config.limits.peers;
+        if self.peer_links() < most {
+            return true;
+        }
+        if let Some(idle) = self.idlest_link(Duration::from_secs(30)) {
+            self.hang_up(idle, "a new peer takes the place of an idle one");
+        }
+        self.peer_links() < most
+    }
+
+    /// Closes links that have had nothing to do for long, but for a few that keep this node in the
+    /// mesh.
+    pub(crate) fn close_idle_links(&mut self) {
+        while self.peer_links() > KEEP_LINKS
+            && let Some(idle) = self.idlest_link(IDLE)
+        {
+            self.hang_up(idle, "nothing was done over it for long");
+        }
+    }
+
+    fn peer_links(&self) -> usize {
+        let links = self.links.values();
+        links.filter(|link| link.is_to_peer()).count()
+    }
+
+    /// The link to a peer that has had nothing to do for the longest time, and for as long as
+    /// `idle` at least.
+    fn idlest_link(&self, idle: Duration) -> Option<LinkId> {
+        let for_questions = |owner: &Owner| match owner {
+            Owner::Own(circuit) => self
+                .circuits
+                .get(circuit)
+                .is_none_or(|own| matches!(own.purpose, Purpose::Neighbour(_))),
+            Owner::RoutedPrevious(key) => {
+                let routed = self.routed.get(key);
+                routed.is_none_or(|routed| !routed.is_carried())
+            }
+            Owner::RoutedNext(_) => false,
+        };
+        self.links
+            .iter()
+            .filter(|(id, link)| {
+                link.is_open()
+                    && link.is_to_peer()
+                    && self.now.saturating_since(link.used) >= idle
+                    && !self.bridges.iter().any(|bridge| bridge.link == Some(**id))
+                    && link.circuits.values().all(for_questions)
+            })
+            .min_by_key(|(_, link)| link.used)
+            .map(|(id, _)| *id)
+    }
+
     /// Asks whether a peer is there, by way of the neighbours that `hints` name if it is none
     /// itself; [`Event::Ping`] follows.
     pub fn ping(&mut self, now: Instant, to: RsaId, hints: &[RsaId]) {
@@ -322,7 +403,7 @@ impl Node {
         }
         if self.own_rsa() == Some(ask.to) {
             let from = self.asker(way, link);
-            return self.handle_question(from, reply, ask.question);
+            return self.handle_question(link, from, reply, ask.question);
         }
         // Who is nobody passes nothing on.
         let Some(passes) = ask
@@ -344,7 +425,13 @@ impl Node {
     }
 
     /// A question for this node. Every arm answers, now or later.
-    fn handle_question(&mut self, from: Option<RsaId>, reply: Reply, question: Question) {
+    fn handle_question(
+        &mut self,
+        over: LinkId,
+        from: Option<RsaId>,
+        reply: Reply,
+        question: Question,
+    ) {
         let answers = match question {
             Question::Ping(descriptor) => {
                 if let Some(descriptor) = descriptor {
@@ -358,7 +445,7 @@ impl Node {
             Question::FindNode(_) | Question::FindValue(_) | Question::Store(_) => {
                 self.kademlia_question(from, &question)
             }
-            Question::Introduce(_) => vec![Answer::Failed(AskFailure::REFUSED)],
+            Question::Introduce(sealed) => return self.handle_introduce(over, reply, &sealed),
         };
         self.reply(reply, answers);
     }
@@ -429,7 +516,8 @@ impl Node {
             (AskPurpose::Ping(rsa), _) => {
                 self.unanswered(AskPurpose::Ping(rsa), AskFailure::PROTOCOL)
             }
-            (AskPurpose::Greeting(_), _) => {}
+            (AskPurpose::Introduce(link), answer) => self.handle_introduced(link, &answer),
+            (AskPurpose::Greeting(_) | AskPurpose::Trickle, _) => {}
         }
     }
 
@@ -441,7 +529,8 @@ impl Node {
                 outcome: Err(failure),
             }),
             AskPurpose::Kademlia(ask) => self.kademlia_unanswered(ask, failure),
-            AskPurpose::Greeting(_) => {}
+            AskPurpose::Introduce(_) => self.handle_not_introduced(purpose, failure),
+            AskPurpose::Greeting(_) | AskPurpose::Trickle => {}
         }
     }
 
@@ -466,8 +555,9 @@ impl Node {
     /// What a neighbour says of itself.
     pub(crate) fn note_neighbour(&mut self, verified: &VerifiedDescriptor) {
         let links = self.mesh.by_rsa.get(&verified.rsa_id);
+        let links = links.cloned().unwrap_or_default();
         let mut is_neighbour = false;
-        for link in links.cloned().unwrap_or_default() {
+        for link in links {
             if let Some(neighbour) = self.mesh.neighbours.get_mut(&link)
                 && neighbour.ids.ed25519 == verified.ed25519
             {
@@ -479,6 +569,11 @@ impl Node {
         // Whoever connects becomes a contact.
         if is_neighbour {
             self.kademlia_contact(verified, None);
+            // It is as good a sample as any other: it was not chosen for its ID.
+            if self.config.asks && !self.is_bridge(&verified.ed25519) {
+                self.directory.learn(verified);
+                self.directory_dirty = true;
+            }
         }
     }
 
@@ -642,7 +737,7 @@ impl Node {
 
     /// Who may bring a question to whom it is for, the likeliest first: the peer itself and the
     /// hints, those that are linked before those that must be dialled; for a question of our own
-    /// also our bridges, to whom most are linked.
+    /// also our bridges, to whom most are linked, and the neighbours of longest standing.
     fn candidates(&self, asker: Asker, to: RsaId, hints: &[RsaId]) -> VecDeque<RsaId> {
         let came_from = match asker {
             Asker::Passed { link, .. } => self.mesh.ids_of(link).map(|ids| ids.rsa),
@@ -657,7 +752,9 @@ impl Node {
             matches!(asker, Asker::Own(_)).then_some(ids.rsa)
         });
         let mut candidates = VecDeque::new();
-        for rsa in linked.chain(dialled).chain(bridges) {
+        let oldest = self.mesh.neighbours.values().map(|peer| peer.ids.rsa);
+        let oldest = oldest.filter(|_| matches!(asker, Asker::Own(_)));
+        for rsa in linked.chain(dialled).chain(bridges).chain(oldest) {
             let fit = Some(rsa) != came_from && Some(rsa) != self.own_rsa();
             if fit && !candidates.contains(&rsa) && candidates.len() < MAX_TRIED {
                 candidates.push_back(rsa);
@@ -864,5 +961,32 @@ impl Node {
             }
         }
         ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_once_and_the_oldest_is_forgotten() {
+        let mut meter = Meter::new();
+        assert!(meter.is_new(1));
+        assert!(!meter.is_new(1));
+        assert!((2..=MAX_TOKENS as u64 + 1).all(|token| meter.is_new(token)));
+        assert_eq!(meter.tokens.len(), MAX_TOKENS);
+        assert!(meter.is_new(1), "long ago");
+    }
+
+    #[test]
+    fn the_rate_is_held_in_the_long_run() {
+        let mut meter = Meter::new();
+        let mut allowed = 0;
+        for millis in 0..100_000 {
+            let now = Instant::from_micros(millis * 1000);
+            allowed += u64::from(meter.allows(now));
+        }
+        let most = ASKS_AT_ONCE + 100 * ASKS_PER_SECOND;
+        assert!((most - 2..=most + 2).contains(&allowed), "{allowed}");
     }
 }

@@ -10,6 +10,7 @@ mod bridges;
 mod content;
 mod directory;
 mod holding;
+mod introduce;
 mod io;
 mod kademlia;
 mod links;
@@ -39,16 +40,17 @@ pub use bridge_line::{BridgeLine, BridgeLineError};
 pub use content::{MAX_TORRENTS, OpenError};
 pub use directory::is_public;
 pub use io::{
-    BridgeState, CircuitStatus, Config, Event, HostKey, Input, Limits, LinkTransport, Output,
-    Target, Transports,
+    BridgeState, Carry, CircuitStatus, Config, Event, HostKey, Input, Limits, LinkTransport,
+    Output, Target, Transports,
 };
-pub use mesh::NeighbourStatus;
+pub use mesh::{Carried, NeighbourStatus};
 pub use origin::Misuse;
 pub use stored::TorrentFlags;
 
 use bridges::Bridge;
 use content::Torrent;
 use directory::{Directory, Registry};
+use introduce::Introductions;
 use kademlia::Kademlia;
 use links::Link;
 use mesh::Mesh;
@@ -120,10 +122,13 @@ pub struct Node {
     directory: Directory,
     directory_dirty: bool,
     build_after: Instant,
+    /// When what is carried for others would be paid off at the rate that is allowed.
+    carry_paid: Instant,
     registry: Registry,
     mesh: Mesh,
     kademlia: Option<Kademlia>,
     kademlia_dirty: bool,
+    introductions: Introductions,
     torrents: BTreeMap<TorrentId, Torrent>,
     torrents_dirty: BTreeSet<TorrentId>,
     reads: BTreeMap<ReadId, TorrentId>,
@@ -145,7 +150,7 @@ impl Node {
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let kademlia = Kademlia::new(&config, &mut rng);
-        let bridges = config.bridges.iter().cloned().map(Bridge::new).collect();
+        let bridges = bridges::all(&config);
         let mut node = Node {
             certs: None,
             signing: Signing::default(),
@@ -163,10 +168,12 @@ impl Node {
             directory: Directory::default(),
             directory_dirty: true,
             build_after: now,
+            carry_paid: now,
             registry: Registry::default(),
             mesh: Mesh::default(),
             kademlia,
             kademlia_dirty: false,
+            introductions: Introductions::default(),
             torrents: BTreeMap::new(),
             torrents_dirty: BTreeSet::new(),
             reads: BTreeMap::new(),
@@ -210,8 +217,7 @@ impl Node {
             Input::Buffered { link, bytes } => self.handle_buffered(link, bytes),
             Input::Closed { link, why } => self.link_gone(link, &why),
             Input::Exported { link, secret } => self.handle_exported(link, secret),
-            // Nothing is asked of the host that this answers yet.
-            Input::Signal { .. } => {}
+            Input::Signal { link, signal } => self.handle_signal(link, signal),
             Input::Signed { request, signature } => self.handle_signed(request, signature),
             Input::Content(answer) => self.handle_content(answer),
             Input::Store(answer) => self.handle_store_answer(answer),
@@ -265,6 +271,7 @@ impl Node {
     pub fn bridges(&self) -> impl Iterator<Item = (&BridgeLine, &BridgeState)> {
         self.bridges
             .iter()
+            .filter(|bridge| !bridge.is_entry)
             .map(|bridge| (&bridge.line, &bridge.state))
     }
 
@@ -328,6 +335,7 @@ impl Node {
     fn sweep(&mut self) {
         self.routed.values_mut().for_each(Routed::sweep);
         self.circuits.values_mut().for_each(Own::sweep);
+        self.close_idle_links();
         if !self.routed.is_empty() || !self.circuits.is_empty() {
             self.sweep_later();
         }
@@ -351,6 +359,12 @@ impl Node {
         if !told {
             self.emit(Event::Progress { torrent });
         }
+    }
+
+    /// What it carries for others from now on.
+    pub fn set_limits(&mut self, now: Instant, carry: Carry) {
+        self.now = now;
+        self.config.limits.carry = carry;
     }
 
     /// A number that this node has not used yet.

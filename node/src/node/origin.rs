@@ -328,6 +328,16 @@ impl Node {
         }
     }
 
+    /// Circuits that wait for one link begin on another to the same peer, which stands.
+    pub(crate) fn own_moves(&mut self, from: LinkId, to: LinkId) {
+        for id in self.own_waiting_for(from) {
+            if let Some(own) = self.circuits.get_mut(&id) {
+                own.link = to;
+            }
+            self.create_own(id);
+        }
+    }
+
     /// A link could not be made: the circuits that waited for it are over.
     pub(crate) fn own_link_gone(&mut self, link: LinkId, why: &str) {
         for id in self.own_waiting_for(link) {

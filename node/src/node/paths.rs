@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::circuit::client::{FirstHop, Router};
-use crate::ids::{CircuitId, Ed25519Id, TorrentId};
+use crate::ids::{CircuitId, Ed25519Id, LinkId, TorrentId};
 use crate::node::Node;
 use crate::node::origin::Purpose;
 use crate::node::timers::Wake;
 use crate::time::Instant;
 use crate::wire::{DestroyReason, Roles};
 
-/// Circuits kept open for whoever asks next.
+/// Circuits kept open for whoever asks next …
 const CIRCUITS_AHEAD: usize = 2;
+/// … and by a node that takes part: to ask over, and to tell ORDBs what it has.
+const CIRCUITS_OF_A_PEER: usize = 6;
 /// Circuits that may be under construction at once.
 const BUILDING_MOST: usize = 4;
 /// Circuits that one torrent is fetched over at once, where there are as many ORDBs.
@@ -50,6 +52,7 @@ impl Node {
         self.dial_bridges();
         self.talk_to_bridges();
         if self.config.asks {
+            self.keep_entries();
             self.retire_spares();
             self.feed_torrents();
             let again = self.torrents.values();
@@ -164,7 +167,7 @@ impl Node {
                 }
             }
             // Spares that no torrent can use are not added to without end.
-            if building >= BUILDING_MOST || open >= CIRCUITS_AHEAD + SOURCES {
+            if building >= BUILDING_MOST || open >= self.circuits_ahead() + SOURCES {
                 return;
             }
             // A torrent that waits wants an ORDB that is not its own yet and is not being built.
@@ -178,13 +181,37 @@ impl Node {
             });
             let avoid = match wanted {
                 Some(used) => used,
-                None if open + building < CIRCUITS_AHEAD => coming,
+                None if open + building < self.circuits_ahead() => coming,
                 None => return,
             };
             if !self.build_one(&avoid) {
                 return;
             }
         }
+    }
+
+    fn circuits_ahead(&self) -> usize {
+        if self.config.identity.is_some() {
+            CIRCUITS_OF_A_PEER
+        } else {
+            CIRCUITS_AHEAD
+        }
+    }
+
+    /// A neighbour to begin circuits at while no bridge can be reached: a router that stays where
+    /// it is before a tab, and who has been linked for longest, so that it is always the same.
+    pub(crate) fn neighbour_entry(&self) -> Option<(LinkId, FirstHop, Arc<Router>)> {
+        let fit = self.neighbours().into_iter().filter_map(|neighbour| {
+            let link = self.links.get(&neighbour.link)?;
+            let said = self.mesh.descriptor_of(neighbour.link)?;
+            if !link.encrypts || link.identity().is_none() || !said.roles.contains(Roles::ROUTER) {
+                return None;
+            }
+            let place = (said.addresses.is_empty(), neighbour.since, neighbour.link);
+            Some((place, Arc::new(Router::from(said))))
+        });
+        let ((_, _, link), router) = fit.min_by_key(|(place, _)| *place)?;
+        Some((link, FirstHop::Fast, router))
     }
 
     /// Begins one circuit whose ORDB is, if possible, none of `avoid`.

@@ -6,7 +6,7 @@ use crate::circuit::client::body_of;
 use crate::circuit::router::{Inward, RouterCircuit};
 use crate::crypto::ntor::{fast_server, ntor_server};
 use crate::crypto::relay::{BODY_LEN, Body, Tag};
-use crate::ids::{LinkId, StreamId};
+use crate::ids::{LinkId, OnionKey, StreamId};
 use crate::link::{Expected, Side};
 use crate::node::Node;
 use crate::node::links::{Link, Owner};
@@ -26,6 +26,10 @@ use std::time::Duration;
 /// How long a circuit waits for its next hop to be made.
 const EXTEND_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Cells ahead of the allowed rate by more than this: no further circuit is taken …
+const OVERDRAWN: Duration = Duration::from_secs(2);
+/// … and by more than this: the circuit that the next cell is of ends.
+const OVERDRAWN_MOST: Duration = Duration::from_secs(10);
 /// The most routers that one DB_FIND_PEER brings.
 const MAX_FOUND: usize = 32;
 
@@ -56,6 +60,12 @@ pub(crate) struct Routed {
 }
 
 impl Routed {
+    /// Whether it is carried for another: all but the circuits of one hop over which a neighbour
+    /// asks.
+    pub(crate) fn is_carried(&self) -> bool {
+        !self.is_peers || !matches!(self.next, Next::None)
+    }
+
     /// The link on its client's side.
     pub(crate) fn previous_link(&self) -> LinkId {
         self.previous.0
@@ -98,6 +108,11 @@ impl Node {
             return;
         }
         if circuits >= self.config.limits.circuits_per_link {
+            self.send_destroy(id, circ, DestroyReason::RESOURCELIMIT);
+            return;
+        }
+        // Who carries nothing may still be asked: on a circuit that nobody can have extended.
+        if !(command == Command::CREATE_FAST && encrypts) && !self.carries_one_more() {
             self.send_destroy(id, circ, DestroyReason::RESOURCELIMIT);
             return;
         }
@@ -154,6 +169,25 @@ impl Node {
         self.counters.circuits_routed += 1;
     }
 
+    /// Whether one more circuit may be carried for another.
+    fn carries_one_more(&self) -> bool {
+        let carry = self.config.limits.carry;
+        let overdrawn = self.carry_paid.saturating_since(self.now) > OVERDRAWN;
+        // Counted only where there is a limit: a bridge carries thousands.
+        let full = carry.circuits != usize::MAX && self.carried().circuits >= carry.circuits;
+        carry.on && !overdrawn && !full
+    }
+
+    /// One more cell is carried. False if so many were that its circuit must end.
+    fn pay_for_cell(&mut self) -> bool {
+        let Some(rate) = self.config.limits.carry.bytes_per_second else {
+            return true;
+        };
+        let cost = crate::wire::CELL_LEN as u64 * 1_000_000 / rate.max(1);
+        self.carry_paid = self.carry_paid.max(self.now) + Duration::from_micros(cost);
+        self.carry_paid.saturating_since(self.now) <= OVERDRAWN_MOST
+    }
+
     /// A relay cell from the client's side.
     pub(crate) fn routed_forward(&mut self, key: u64, command: Command, body: &mut Body) {
         let Some(routed) = self.routed.get_mut(&key) else {
@@ -163,8 +197,15 @@ impl Node {
         match routed.machine.handle_forward(command, body) {
             Ok(Inward::Onward) => {
                 self.counters.cells_relayed += 1;
-                let sent = match routed.next {
-                    Next::Open(link, circ) => self.send_cell(link, circ, command, body),
+                let next = match routed.next {
+                    Next::Open(link, circ) => Some((link, circ)),
+                    _ => None,
+                };
+                if !self.pay_for_cell() {
+                    return self.end_routed(key, DestroyReason::RESOURCELIMIT);
+                }
+                let sent = match next {
+                    Some((link, circ)) => self.send_cell(link, circ, command, body),
                     // tor-spec: a cell that nobody recognises ends the circuit.
                     _ => return self.end_routed(key, DestroyReason::PROTOCOL),
                 };
@@ -188,6 +229,9 @@ impl Node {
         }
         self.counters.cells_relayed += 1;
         let (link, circ) = routed.previous;
+        if !self.pay_for_cell() {
+            return self.end_routed(key, DestroyReason::RESOURCELIMIT);
+        }
         if !self.send_cell(link, circ, Command::RELAY, body) {
             self.end_routed(key, DestroyReason::RESOURCELIMIT);
         }
@@ -322,17 +366,28 @@ impl Node {
         if !matches!(routed.next, Next::None) {
             return self.end_routed(key, DestroyReason::PROTOCOL);
         }
+        if !routed.is_carried() && !self.carries_one_more() {
+            return self.end_routed(key, DestroyReason::RESOURCELIMIT);
+        }
         let mut expected = Expected::default();
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let mut dtls = None;
+        let mut introducers = Vec::new();
         for specifier in &extend.specifiers {
             match specifier {
                 LinkSpecifier::RsaId(rsa) => expected.rsa = Some(*rsa),
                 LinkSpecifier::Ed25519Id(ed25519) => expected.ed25519 = Some(*ed25519),
                 LinkSpecifier::Dtls(sha256) => dtls = Some(*sha256),
+                LinkSpecifier::Introducer(rsa) => introducers.push(*rsa),
                 other => addresses.extend(other.socket_addr()),
             }
         }
+        // ntor names the onion key that it is for (tor-spec, "The ntor handshake"), and an
+        // introduction is sealed to that.
+        let onion = (extend.handshake_type == HandshakeType::NTOR)
+            .then(|| extend.data.get(20..52)?.try_into().ok())
+            .flatten()
+            .map(OnionKey);
         let create = Create2 {
             handshake_type: extend.handshake_type,
             data: extend.data,
@@ -355,7 +410,11 @@ impl Node {
             return self.end_routed(key, DestroyReason::PROTOCOL);
         }
         let open = self.link_to(&expected);
-        let link = open.or_else(|| self.reach(expected, &addresses, dtls));
+        // What stands or is being made first; then who says where it is; then who is introduced.
+        let link = open
+            .or_else(|| self.introduction_to(&expected))
+            .or_else(|| self.reach(expected, &addresses, dtls))
+            .or_else(|| self.introduce(expected, onion?, introducers));
         let Some(link) = link else {
             return self.end_routed(key, DestroyReason::CONNECTFAILED);
         };

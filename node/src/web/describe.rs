@@ -214,7 +214,7 @@ fn reason(failure: &Failure) -> &'static str {
 fn bridge_url(line: &BridgeLine) -> String {
     match line {
         BridgeLine::WebSocket { url, .. } => url.clone(),
-        BridgeLine::Tls { address, .. } => address.to_string(),
+        BridgeLine::Tls { address, .. } | BridgeLine::Peer { address, .. } => address.to_string(),
     }
 }
 

@@ -360,15 +360,17 @@ fn config_from(settings: &Settings, onion_secret: [u8; 32]) -> Result<Config, Js
         identity,
         tls_certificate_sha256: None,
         dtls_certificate_sha256,
+        entries: Vec::new(),
         transports: Transports {
             webrtc: dtls_certificate_sha256.is_some(),
             ..Transports::TAB
         },
         addresses: Vec::new(),
+        // Whoever enters at home is at home, and so are those whom it meets there.
+        allow_private: settings.allow_private || bridges.iter().any(BridgeLine::is_at_home),
         bridges,
         hops: settings.hops,
         asks: true,
-        allow_private: settings.allow_private,
         unix_time: (js_sys::Date::now() / 1000.0) as u64,
         limits,
     })

@@ -282,6 +282,7 @@ impl World {
             roles: Roles(0),
             addresses: Vec::new(),
             bridges,
+            entries: Vec::new(),
             hops: 3,
             asks: false,
             allow_private: false,
@@ -326,6 +327,17 @@ impl World {
     /// A router as circuits name it.
     pub fn router(&self, node: NodeIndex) -> Arc<Router> {
         self.nodes[node.0].router.clone().expect("a router")
+    }
+
+    /// How a router is entered by WebRTC.
+    pub fn peer_line(&self, node: NodeIndex) -> BridgeLine {
+        let router = self.router(node);
+        BridgeLine::Peer {
+            address: router.addresses[0],
+            certificate_sha256: self.nodes[node.0].certificate,
+            ed25519: router.ed25519,
+            onion: router.onion,
+        }
     }
 
     fn tls_line(&self, node: NodeIndex) -> BridgeLine {

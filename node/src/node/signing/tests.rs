@@ -26,6 +26,7 @@ fn config(identity: Arc<Identity>) -> Config {
         identity: Some(identity),
         tls_certificate_sha256: None,
         dtls_certificate_sha256: None,
+        entries: Vec::new(),
         transports: Transports::TAB,
         roles: Roles::ROUTER.with(Roles::ORDB),
         addresses: Vec::new(),
