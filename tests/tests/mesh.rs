@@ -243,8 +243,9 @@ fn nats_that_ice_cannot_join_do_not_keep_others_apart() {
     let nats = [Nat::SYMMETRIC, Nat::SYMMETRIC, Nat::HOME, Nat::NONE];
     let tabs = nats.map(|nat| world.add_tab_router(&[bridge], nat, |_| {}));
     let stand = world.run_until(Duration::from_secs(300), |world| {
-        tabs.iter().all(|tab| standing(world, *tab) >= 2)
+        tabs[..3].iter().all(|tab| standing(world, *tab) >= 2)
     });
+    // Each by the last one, which all of them reach.
     assert!(stand);
     for (one, other) in [(0, 1), (0, 2), (1, 2)] {
         assert!(!nats[one].reaches(nats[other]));
