@@ -31,6 +31,8 @@ import { typeOf } from './types.js';
  * @property {string[]} [peers] where else to enter, by WebRTC: `IP:PORT:CERTHASH#ED25519.NTOR`. With
  *   them alone `bridge.json` is not read.
  * @property {number} [hops] routers in a circuit: 3, or 2 for speed at the cost of being easier to follow
+ * @property {boolean} [store] whether what is fetched and shared is kept for the next session: true, unless it is said otherwise
+ * @property {number} [storeBytes] how much of it at most
  * @property {number} [memoryBytes] how much verified content is kept; what was played longest ago goes first
  * @property {number} [maxMetadataBytes] the longest info dictionary that is accepted
  * @property {number} [findTimeoutMs] how long a torrent is looked for
@@ -62,6 +64,10 @@ import { typeOf } from './types.js';
  * @property {string} state
  * @property {number} total_bytes
  * @property {number} verified_bytes
+ * @property {boolean} [paused]
+ * @property {boolean} [complete] every chunk is here
+ * @property {boolean} [shared] by the user's choice
+ * @property {boolean} [stored] it is there in the next session
  * @property {number} rate_bytes_per_second
  * @property {[number, number][]} verified first byte and one past the last, where the content is one long string
  * @property {{router: string, rate_bytes_per_second: number, window_chunks: number, delay_ms: number, state: string}[]} sources
@@ -101,6 +107,8 @@ const instances = new Map();
  * Events, each a `CustomEvent` with a plain object as its `detail`; those about
  * a torrent are dispatched on the {@link Torrent} too:
  * - `progress` `{torrent, verified_bytes, rate_bytes_per_second}`
+ * - `torrents` `{}`: the set of {@link Chive.torrents} changed
+ * - `store` `{torrent?, message}`: something could not be kept, in a sentence
  * - `metadata` `{torrent, name, infohash, total_bytes}`
  * - `failed` `{torrent?, message, reason?, final?}`, the reason in a word: `not-found`, `gone`,
  *   `too-large`, `unavailable`, `unusable`. It goes on if somebody comes who has it, unless it is
@@ -168,6 +176,8 @@ export class Chive extends EventTarget {
         find_timeout_ms: options.findTimeoutMs ?? FIND_TIMEOUT_MS,
         route: options.route ?? true,
         dtls_sha256: chive.#connections?.certificate_sha256,
+        store: options.store ?? true,
+        store_bytes: options.storeBytes ?? null,
       });
       await serving;
       return chive;
@@ -188,37 +198,29 @@ export class Chive extends EventTarget {
   /**
    * Opens a torrent and waits for its list of files.
    * @param {string | Uint8Array | Blob} source a magnet link, an infohash, or a `.torrent` file
-   * @param {{signal?: AbortSignal}} [options]
+   * @param {{signal?: AbortSignal, download?: boolean}} [options] `download: false` fetches no more than
+   *   is read; else all of it is fetched, where it can be kept
    * @returns {Promise<Torrent>} rejects with a sentence for the user
    */
-  async open(source, { signal } = {}) {
+  async open(source, { signal, download } = {}) {
     signal?.throwIfAborted();
     let id;
     if (typeof source === 'string') {
-      id = await this.#call('open', { link: source });
+      id = await this.#call('open', { link: source, download });
     } else {
       const length = source instanceof Blob ? source.size : source.byteLength;
       if (length > MAX_TORRENT_FILE_BYTES) throw new Error('This file is too large to be a .torrent file.');
       const bytes = source instanceof Blob ? new Uint8Array(await source.arrayBuffer()) : source;
-      id = await this.#call('openFile', { bytes });
+      id = await this.#call('openFile', { bytes, download });
     }
-    let torrent = this.#torrents.get(id);
-    if (!torrent) {
-      torrent = new Torrent({
-        id,
-        address: (path) => (this.#scope === null ? null : new URL(`stream/${this.#id}/${id}/${path}`, this.#scope).href),
-        read: (port, request) => this.#worker.postMessage({ stream: { torrent: id, ...request }, port }, [port]),
-        close: () => this.#close(id),
-      });
-      this.#torrents.set(id, torrent);
-    }
-    const opened = torrent;
-    const abort = () => void opened.close();
+    const isNew = !this.#torrents.has(id);
+    const opened = this.#torrent(id);
+    const abort = () => void (isNew && opened.close());
     signal?.addEventListener('abort', abort, { once: true });
     try {
       await opened.ready;
     } catch (error) {
-      if (!signal?.aborted && !this.#ended) void opened.close();
+      if (isNew && !signal?.aborted && !this.#ended) void opened.close();
       throw error;
     } finally {
       signal?.removeEventListener('abort', abort);
@@ -235,6 +237,69 @@ export class Chive extends EventTarget {
     return this.#status;
   }
 
+  /** All torrents: those that were opened or shared, and those that are kept from earlier sessions. */
+  get torrents() {
+    return [...this.#torrents.values()];
+  }
+
+  /**
+   * Shares files: hashes them, and serves them from now on. They are copied into the store where
+   * they fit, and then are there in the next session; what does not fit is shared from the files
+   * themselves while this tab is open.
+   * @param {(File | {path: string | string[], file: File})[]} files
+   * @param {{name?: string, signal?: AbortSignal, onprogress?: (progress: {hashed_bytes: number, total_bytes: number}) => void}} [options]
+   *   `name` is the folder's, where there are several files
+   * @returns {Promise<Torrent>} rejects with a sentence for the user
+   */
+  async share(files, { name, signal, onprogress } = {}) {
+    signal?.throwIfAborted();
+    const { folder, items } = laidOut(files, name);
+    const { bytes, order } = await hashed({ folder, files: items }, signal, onprogress);
+    void navigator.storage?.persist?.();
+    const { torrent: id } = await this.#call('share', { bytes, files: order.map((/** @type {number} */ place) => items[place].file) });
+    const torrent = this.#torrent(id);
+    await torrent.ready;
+    return torrent;
+  }
+
+  /**
+   * @param {{up?: number, down?: number, carry?: boolean, carry_rate?: number, store_bytes?: number}} limits
+   *   bytes and bytes a second; 0 is no limit
+   */
+  async setLimits(limits) {
+    await this.#call('setLimits', limits);
+  }
+
+  /** @returns {Promise<{used_bytes: number, quota_bytes: number, kept: 'opfs' | 'indexeddb' | 'memory', error: string | null}>} */
+  store() {
+    return this.#call('store', {});
+  }
+
+  /** Deletes all that this page keeps: torrents, their bytes, settings. */
+  async forgetEverything() {
+    await this.#call('forget', {});
+    for (const key of Object.keys(localStorage)) if (key.startsWith('chive')) localStorage.removeItem(key);
+  }
+
+  /** @param {number} id */
+  #torrent(id) {
+    let torrent = this.#torrents.get(id);
+    if (!torrent) {
+      torrent = new Torrent({
+        id,
+        address: (path) => (this.#scope === null ? null : new URL(`stream/${this.#id}/${id}/${path}`, this.#scope).href),
+        read: (port, request) => this.#worker.postMessage({ stream: { torrent: id, ...request }, port }, [port]),
+        close: () => this.#close(id),
+        status: () => this.#status.torrents.find((one) => one.id === id),
+        pause: (paused) => this.#call('pause', { torrent: id, paused }),
+        remove: (forget) => this.#remove(id, forget),
+      });
+      this.#torrents.set(id, torrent);
+      this.dispatchEvent(new CustomEvent('torrents', { detail: {} }));
+    }
+    return torrent;
+  }
+
   /** Stops the node; everything of it ends. */
   close() {
     this.#end(new Error('Chive was closed.'), true);
@@ -243,7 +308,15 @@ export class Chive extends EventTarget {
   /** @param {number} id */
   async #close(id) {
     this.#torrents.delete(id);
+    this.dispatchEvent(new CustomEvent('torrents', { detail: {} }));
     await this.#call('close', { torrent: id });
+  }
+
+  /** @param {number} id @param {boolean} forget */
+  async #remove(id, forget) {
+    this.#torrents.delete(id);
+    this.dispatchEvent(new CustomEvent('torrents', { detail: {} }));
+    await this.#call('remove', { torrent: id, forget });
   }
 
   /**
@@ -280,7 +353,12 @@ export class Chive extends EventTarget {
 
   /** @param {any} event from the node */
   #dispatch({ type, ...detail }) {
-    const torrent = this.#torrents.get(detail.torrent);
+    if (type === 'forgotten') {
+      this.#torrents.clear();
+      type = 'torrents';
+    }
+    // One that is kept from an earlier session tells of itself so.
+    const torrent = type === 'metadata' ? this.#torrent(detail.torrent) : this.#torrents.get(detail.torrent);
     torrent?._handle(type, detail);
     this.dispatchEvent(new CustomEvent(type, { detail }));
     torrent?.dispatchEvent(new CustomEvent(type, { detail }));
@@ -348,6 +426,8 @@ export class Torrent extends EventTarget {
   length = 0;
   /** @type {TorrentFile[]} */
   files = [];
+  /** The link to hand on. */
+  magnet = '';
   /** @type {Error | null} why it does not go on, while it does not */
   error = null;
   #access;
@@ -374,7 +454,31 @@ export class Torrent extends EventTarget {
     return this.#access.id;
   }
 
-  /** Lets the torrent go, with what was kept of it. */
+  /** What is being done: 'finding', 'downloading', 'paused', 'sharing' (by choice), 'complete'. */
+  get state() {
+    const status = this.#access.status();
+    if (status?.paused) return 'paused';
+    if (status?.complete) return status.shared ? 'sharing' : 'complete';
+    return this.files.length > 0 ? 'downloading' : 'finding';
+  }
+
+  /** Stops fetching. What is here is read and served all the same. */
+  pause() {
+    return this.#access.pause(true);
+  }
+
+  /** Fetches on, all of it. */
+  resume() {
+    return this.#access.pause(false);
+  }
+
+  /** Lets the torrent go; what was kept of it too, unless `forget` is false: then it is back in the next session. */
+  async remove({ forget = true } = {}) {
+    this.#reject(new DOMException('The torrent was removed.', 'AbortError'));
+    await this.#access.remove(forget);
+  }
+
+  /** Lets the torrent go for this session; what is kept of it stays. */
   async close() {
     this.#reject(new DOMException('The torrent was closed.', 'AbortError'));
     await this.#access.close();
@@ -385,6 +489,7 @@ export class Torrent extends EventTarget {
     if (type === 'metadata') {
       this.name = detail.name;
       this.infohash = detail.infohash;
+      this.magnet = detail.magnet ?? '';
       this.length = detail.total_bytes;
       this.files = detail.files.map((/** @type {WorkerFile} */ file) => new TorrentFile(file, this.#access));
       this.#resolve();
@@ -404,6 +509,9 @@ export class Torrent extends EventTarget {
  * @property {(path: string) => string | null} address
  * @property {(port: MessagePort, request: object) => void} read
  * @property {() => Promise<void>} close
+ * @property {() => TorrentStatus | undefined} status
+ * @property {(paused: boolean) => Promise<void>} pause
+ * @property {(forget: boolean) => Promise<void>} remove
  */
 
 /** One file of a torrent. */
@@ -513,6 +621,50 @@ function relay({ data, ports: [port] }) {
   const owner = instances.get(data.request.instance);
   if (owner) owner._serve(data.request, port);
   else port.postMessage(null);
+}
+
+/**
+ * Where files will lie: in a folder of that name, or one file without.
+ * @param {(File | {path: string | string[], file: File})[]} files
+ * @param {string} [name]
+ * @returns {{folder: string | undefined, items: {path: string[], file: File}[]}}
+ */
+export function laidOut(files, name) {
+  let items = files.map((one) => {
+    const file = one instanceof File ? one : one.file;
+    const path = one instanceof File ? one.webkitRelativePath || one.name : one.path;
+    return { path: (typeof path === 'string' ? path.split('/') : path).filter((part) => part !== ''), file };
+  });
+  if (items.length === 1 && items[0].path.length === 1) return { folder: undefined, items };
+  // A folder that all lie in is the torrent's own.
+  const [top] = items[0]?.path ?? [];
+  if (items.every(({ path }) => path.length > 1 && path[0] === top)) {
+    items = items.map(({ path, file }) => ({ path: path.slice(1), file }));
+    name ||= top;
+  }
+  return { folder: name || 'Shared with Chive', items };
+}
+
+/**
+ * Makes a torrent in a worker of its own.
+ * @param {{folder: string | undefined, files: {path: string[], file: File}[]}} what
+ * @param {AbortSignal} [signal]
+ * @param {(progress: {hashed_bytes: number, total_bytes: number}) => void} [onprogress]
+ * @returns {Promise<{bytes: Uint8Array, order: number[]}>}
+ */
+function hashed(what, signal, onprogress) {
+  const worker = new Worker(new URL('./share.js', import.meta.url), { type: 'module', name: 'chive-share' });
+  const made = new Promise((resolve, reject) => {
+    signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+    worker.onmessage = ({ data }) => {
+      if (data.bytes) resolve(data);
+      else if (data.error) reject(new Error(data.error));
+      else onprogress?.(data);
+    };
+    worker.onerror = (event) => reject(new Error(event.message || 'The files could not be hashed.'));
+    worker.postMessage(what);
+  });
+  return made.finally(() => worker.terminate());
 }
 
 /** @param {ServiceWorkerContainer} container */

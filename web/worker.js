@@ -11,6 +11,7 @@
 import { PortChannel } from './channel.js';
 import { headFor } from './http.js';
 import { Identity } from './identity.js';
+import { Store } from './store.js';
 import { typeOf } from './types.js';
 
 /** The most that one pull gives. */
@@ -35,7 +36,7 @@ const ORPHAN_IDLE_MS = 30_000;
 const MAX_STREAMS = 64;
 
 /** Events after which the state is told at once. */
-const CHANGES = new Set(['metadata', 'failed', 'bridge', 'circuits', 'source-dropped']);
+const CHANGES = new Set(['metadata', 'failed', 'bridge', 'circuits', 'source-dropped', 'torrents', 'forgotten']);
 
 /** @typedef {import('./chive.js').WorkerFile} WorkerFile */
 
@@ -45,6 +46,8 @@ let host = null;
 let identity = null;
 /** Why this tab only asks, in a sentence, if it does. @type {string | null} */
 let asksOnly = null;
+/** @type {Store | null} what is kept for the next session */
+let store = null;
 /** @type {Map<number, {infohash: string, files: WorkerFile[]}>} */
 const torrents = new Map();
 /** @type {Map<number, () => void>} who waits for which read */
@@ -62,7 +65,7 @@ const tell = (message, transfer = []) => self.postMessage(message, { transfer })
 
 /** @type {Record<string, (args: any) => unknown>} */
 const calls = {
-  async start(settings) {
+  async start({ store: keeps = true, store_bytes: limit = null, ...settings }) {
     const [module, wasm] = await load().catch((error) => {
       throw new Error(`The onion router could not be loaded (${clause(error)}). Check the connection and reload.`);
     });
@@ -80,12 +83,39 @@ const calls = {
     } catch (error) {
       throw new Error(`The onion router did not start: ${clause(error)}.`);
     }
+    if (keeps) {
+      store = new Store(host, limit, onEvent);
+      await store.start();
+    }
     setInterval(tick, STATUS_INTERVAL_MS);
     changed = true;
     tick();
   },
-  open: ({ link }) => host.open(link),
-  openFile: ({ bytes }) => host.open_torrent_file(bytes),
+  open: ({ link, download }) => opened(host.open(link), download),
+  openFile: ({ bytes, download }) => opened(host.open_torrent_file(bytes), download),
+  share({ bytes, files }) {
+    if (!store) throw new Error('Sharing needs the store, and this page was started without it.');
+    const shared = store.share(bytes, files);
+    tickNow();
+    return shared;
+  },
+  pause({ torrent, paused }) {
+    host.set_paused(torrent, paused);
+    if (!paused && store?.keeps) host.set_wanted(torrent, true);
+    tickNow();
+  },
+  remove({ torrent, forget }) {
+    store?.drop(torrent);
+    if (forget) host.forget_torrent(torrent);
+    calls.close({ torrent });
+    tickNow();
+    return store?.commit();
+  },
+  setLimits({ store_bytes: bytes }) {
+    if (bytes !== undefined) return store?.setLimit(bytes);
+  },
+  store: () => store?.status() ?? { used_bytes: 0, quota_bytes: 0, kept: 'memory', error: null },
+  forget: () => store?.forget(),
   close({ torrent }) {
     for (const stream of [...streams]) if (stream.torrent === torrent) stream.close();
     torrents.delete(torrent);
@@ -93,6 +123,16 @@ const calls = {
     changed = true;
   },
 };
+
+/**
+ * What is opened is fetched whole where it can be kept.
+ * @param {number} torrent
+ * @param {boolean} [download]
+ */
+function opened(torrent, download = true) {
+  if (download && store?.keeps) host.set_wanted(torrent, true);
+  return torrent;
+}
 
 self.onmessage = async ({ data }) => {
   if (data.stream) {
@@ -136,7 +176,12 @@ function onEvent(event) {
     void sign(event);
     return;
   }
+  if (event.type === 'file-reads') {
+    queueMicrotask(() => store?.read());
+    return;
+  }
   if (event.type === 'metadata') torrents.set(event.torrent, event);
+  if (event.type === 'forgotten') torrents.clear();
   if (events.push(event) === 1) queueMicrotask(flush);
 }
 
@@ -146,6 +191,11 @@ function flush() {
   changed = true;
   if (batch.some((event) => CHANGES.has(event.type))) tick();
   for (const event of batch) tell({ event });
+}
+
+function tickNow() {
+  changed = true;
+  tick();
 }
 
 function tick() {

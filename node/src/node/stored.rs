@@ -7,13 +7,16 @@ use crate::node::{Node, OpenError};
 use crate::ordb::Requester;
 use crate::store::{ChunkWant, StoreAnswer, StoreWant};
 use crate::time::Instant;
-use crate::torrent::TorrentFile;
+use crate::torrent::{Magnet, TorrentFile};
 
 impl Node {
-    /// Says that the host keeps chunks: torrents that are opened from now on hand it what they
-    /// verify ([`crate::node::Event::Store`]), and hold in memory only what is in use.
+    /// Says that the host keeps chunks: torrents hand it what they verify from now on
+    /// ([`crate::node::Event::Store`]), and hold in memory only what is in use.
     pub fn set_host_store(&mut self) {
         self.host_store = true;
+        for torrent in self.torrents.values_mut() {
+            torrent.requester.set_hosted();
+        }
     }
 
     /// Opens a torrent of which the host has these chunks: from an earlier session, or because it
@@ -53,6 +56,30 @@ impl Node {
         have: impl IntoIterator<Item = Range<u32>>,
     ) {
         self.with_requester(now, id, |requester| requester.restore(now, have));
+    }
+
+    /// What a torrent was opened by.
+    pub fn magnet(&self, id: TorrentId) -> Option<&Magnet> {
+        Some(self.torrents.get(&id)?.requester.magnet())
+    }
+
+    /// The open torrent that this link names, if its metadata is known or it was opened by the
+    /// same name.
+    pub fn find_torrent(&self, magnet: &Magnet) -> Option<TorrentId> {
+        let same = |one: &Magnet| {
+            (one.v1.is_some() && one.v1 == magnet.v1) || (one.v2.is_some() && one.v2 == magnet.v2)
+        };
+        self.torrents
+            .iter()
+            .find(|(_, torrent)| {
+                let known = torrent.requester.metainfo().map(|metainfo| Magnet {
+                    v1: metainfo.v1(),
+                    v2: metainfo.v2(),
+                    ..Magnet::default()
+                });
+                same(torrent.requester.magnet()) || known.is_some_and(|known| same(&known))
+            })
+            .map(|(id, _)| *id)
     }
 
     /// Whether a torrent is whole, and whether it is paused or wanted whole.

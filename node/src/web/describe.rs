@@ -15,6 +15,7 @@ pub(super) fn event(node: &Node, event: &Event) -> Option<Value> {
             let mut value = described(metainfo);
             value["type"] = "metadata".into();
             value["torrent"] = torrent.0.into();
+            value["magnet"] = node.magnet(*torrent).map(ToString::to_string).into();
             value
         }
         Event::Progress { torrent } => {
@@ -152,6 +153,7 @@ fn torrent(node: &Node, id: TorrentId) -> Value {
         })
         .collect();
     let failure = node.failure(id);
+    let flags = node.torrent_flags(id).unwrap_or_default();
     let state = match (failure, metainfo) {
         (Some(_), _) => "failed",
         (None, None) => "finding",
@@ -163,6 +165,9 @@ fn torrent(node: &Node, id: TorrentId) -> Value {
         "infohash": metainfo.map(|metainfo| metainfo.infohash().to_string()),
         "name": metainfo.map(|metainfo| metainfo.name()),
         "state": state,
+        "paused": flags.paused,
+        "wanted": flags.wanted,
+        "complete": flags.complete,
         "total_bytes": progress.total_bytes,
         "verified_bytes": progress.verified_bytes,
         "verified_in_all_bytes": progress.verified_in_all_bytes,

@@ -5,6 +5,7 @@ mod channel;
 mod describe;
 mod signal;
 mod socket;
+mod store;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::torrent::{Magnet, TorrentFile};
 use crate::wire::{Roles, Signal};
 use channel::{Channel, DataChannel};
 use socket::Socket;
+use store::Storage;
 
 /// How soon a WebSocket that still holds bytes is looked at again: it does not say when it has
 /// sent them.
@@ -110,6 +112,8 @@ struct Inner {
     timer: Option<(f64, Instant)>,
     on_timer: Option<Closure<dyn FnMut()>>,
     closed: bool,
+    /// What is kept for the next session; none before it is opened, or where nothing can be.
+    storage: Option<Storage>,
 }
 
 enum Transport {
@@ -161,6 +165,7 @@ impl Host {
             timer: None,
             on_timer: None,
             closed: false,
+            storage: None,
         };
         let inner = Rc::new(RefCell::new(inner));
         let weak = Rc::downgrade(&inner);
@@ -174,10 +179,13 @@ impl Host {
         Ok(Host(inner))
     }
 
-    /// Opens a magnet link or infohash; answers the torrent's number.
+    /// Opens a magnet link or infohash; answers the torrent's number, which may be of one that is
+    /// open already.
     pub fn open(&self, magnet: &str) -> Result<f64, JsError> {
         let magnet: Magnet = magnet.parse()?;
-        self.with(|node, now| node.open_torrent(now, magnet))
+        let known = self.0.borrow().node.find_torrent(&magnet);
+        known
+            .map_or_else(|| self.with(|node, now| node.open_torrent(now, magnet)), Ok)
             .map(|id| id.0 as f64)
             .map_err(Into::into)
     }
@@ -185,7 +193,12 @@ impl Host {
     /// Opens a `.torrent` file's bytes; answers the torrent's number.
     pub fn open_torrent_file(&self, bytes: &[u8]) -> Result<f64, JsError> {
         let file = TorrentFile::parse(bytes)?;
-        self.with(|node, now| node.open_torrent_file(now, file))
+        let known = self.0.borrow().node.find_torrent(&file.magnet);
+        known
+            .map_or_else(
+                || self.with(|node, now| node.open_torrent_file(now, file)),
+                Ok,
+            )
             .map(|id| id.0 as f64)
             .map_err(Into::into)
     }
@@ -290,7 +303,11 @@ impl Host {
     /// Bridges, circuits, torrents and bytes, as a plain object.
     pub fn status(&self) -> JsValue {
         let inner = self.0.borrow();
-        to_js(&describe::status(&inner.node))
+        let mut status = describe::status(&inner.node);
+        if let Some(storage) = &inner.storage {
+            storage.describe(&mut status);
+        }
+        to_js(&status)
     }
 
     /// Closes all links. The host is of no use afterwards.
@@ -445,7 +462,20 @@ impl Inner {
                     "message": signal::hex(&message),
                 }));
             }
-            event => self.told.extend(describe::event(&self.node, &event)),
+            Event::Store(want) => {
+                for answer in Storage::handle(inner, self, want) {
+                    let now = self.now();
+                    self.node.handle_input(now, Input::Store(answer));
+                }
+            }
+            event => {
+                if let Event::Metadata { torrent, metainfo } = &event
+                    && let Some(storage) = &mut self.storage
+                {
+                    storage.register(&self.node, *torrent, metainfo);
+                }
+                self.told.extend(describe::event(&self.node, &event));
+            }
         }
     }
 
@@ -576,6 +606,9 @@ fn drive(inner: &Rc<RefCell<Inner>>) {
             }
         };
         let held = held || this.transports.values().any(Transport::must_be_watched);
+        if this.storage.as_mut().is_some_and(Storage::take_file_reads) {
+            this.told.push(json!({ "type": "file-reads" }));
+        }
         let at = if held {
             let soon = std::time::Duration::from_micros((BUFFER_POLL_MS * 1000.0) as u64);
             at.min(this.now() + soon)

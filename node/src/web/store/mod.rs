@@ -1,0 +1,700 @@
+//! What a tab keeps: chunks in one OPFS file, or in IndexedDB where there is none; what is known of
+//! them in IndexedDB. [`Slab`] says what lies where and what may be claimed; here is its I/O.
+//!
+//! Chunks are written at once, and claimed about each second, when the worker calls
+//! [`Host::commit_store`]: so a tab that is killed loses that second and claims nothing else.
+
+mod database;
+mod files;
+mod share;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use js_sys::{Promise, Uint8Array};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{future_to_promise, spawn_local};
+use web_sys::{FileSystemReadWriteOptions, FileSystemSyncAccessHandle};
+
+use super::{Host, Inner, drive, handle, to_js};
+use crate::ids::TorrentId;
+use crate::node::{Input, Node};
+use crate::store::{Claim, RangeSet, Slab, Slot, StoreAnswer, StoreWant, StoredName, Written};
+use crate::torrent::{CHUNK_LEN, Magnet, Metainfo, TorrentFile};
+use database::{Database, Transaction};
+use files::Files;
+
+/// What the user did with a torrent, as it is kept.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
+    magnet: String,
+    /// When it was last opened or read, in seconds since 1970.
+    used: u64,
+    /// Shared by choice.
+    shared: bool,
+    paused: bool,
+    /// All of it is to be fetched.
+    wanted: bool,
+}
+
+/// Where the chunks are.
+enum Backing {
+    /// In one file of the origin's own file system.
+    File(FileSystemSyncAccessHandle),
+    /// In IndexedDB; here those that are not put yet.
+    Records(BTreeMap<Slot, Bytes>),
+}
+
+/// What a tab keeps; see the module.
+pub(super) struct Storage {
+    slab: Slab,
+    backing: Backing,
+    database: Rc<Database>,
+    names: BTreeMap<TorrentId, StoredName>,
+    torrents: BTreeMap<StoredName, Kept>,
+    limit_bytes: u64,
+    committing: bool,
+    /// Pieces of files are wanted of the worker, and it has not been told.
+    file_reads: bool,
+    /// Why the last commit failed, in words.
+    error: Option<String>,
+}
+
+/// One torrent that is kept.
+struct Kept {
+    id: TorrentId,
+    metainfo: Arc<Metainfo>,
+    layers: Option<Bytes>,
+    record: Record,
+    /// The record is to be put; the metainfo too.
+    record_changed: bool,
+    metainfo_changed: bool,
+    files: Option<Files>,
+}
+
+impl Kept {
+    fn is_held(&self, node: &Node) -> bool {
+        let flags = node.torrent_flags(self.id).unwrap_or_default();
+        self.record.shared || (flags.wanted && !flags.complete && !flags.paused)
+    }
+}
+
+fn name_of(metainfo: &Metainfo) -> StoredName {
+    let mut name = [0; 20];
+    for (to, from) in name.iter_mut().zip(metainfo.infohash().as_bytes()) {
+        *to = *from;
+    }
+    StoredName(name)
+}
+
+fn unix_seconds() -> u64 {
+    (js_sys::Date::now() / 1000.0) as u64
+}
+
+fn slots(bytes: u64) -> u64 {
+    bytes / u64::from(CHUNK_LEN)
+}
+
+impl Storage {
+    fn name(&self, torrent: TorrentId) -> Option<StoredName> {
+        self.names.get(&torrent).copied()
+    }
+
+    /// Whether the worker is to look at [`Host::file_reads`].
+    pub(super) fn take_file_reads(&mut self) -> bool {
+        std::mem::take(&mut self.file_reads)
+    }
+
+    /// Adds to a status what the node does not know.
+    pub(super) fn describe(&self, status: &mut serde_json::Value) {
+        let torrents = status.get_mut("torrents").and_then(|it| it.as_array_mut());
+        for torrent in torrents.into_iter().flatten() {
+            let id = torrent.get("id").and_then(serde_json::Value::as_u64);
+            let name = id.and_then(|id| self.name(TorrentId(id)));
+            let kept = name.and_then(|name| self.torrents.get(&name));
+            torrent["shared"] = kept.is_some_and(|kept| kept.record.shared).into();
+            torrent["stored"] = kept.is_some().into();
+        }
+    }
+
+    fn kept(&mut self, torrent: TorrentId) -> Option<&mut Kept> {
+        let name = self.name(torrent)?;
+        self.torrents.get_mut(&name)
+    }
+
+    /// A torrent's metadata is here: from now on it is kept.
+    pub(super) fn register(&mut self, node: &Node, id: TorrentId, metainfo: &Arc<Metainfo>) {
+        let name = name_of(metainfo);
+        if self.torrents.contains_key(&name) || self.names.contains_key(&id) {
+            return;
+        }
+        let magnet = node.magnet(id).map(ToString::to_string).unwrap_or_default();
+        let flags = node.torrent_flags(id).unwrap_or_default();
+        let record = Record {
+            magnet,
+            used: unix_seconds(),
+            shared: false,
+            paused: flags.paused,
+            wanted: flags.wanted,
+        };
+        let kept = Kept {
+            id,
+            metainfo: metainfo.clone(),
+            layers: None,
+            record,
+            record_changed: true,
+            metainfo_changed: true,
+            files: None,
+        };
+        self.add(node, name, kept);
+    }
+
+    fn add(&mut self, node: &Node, name: StoredName, kept: Kept) {
+        self.slab.set(name, kept.record.used, kept.is_held(node));
+        self.names.insert(kept.id, name);
+        self.torrents.insert(name, kept);
+    }
+
+    /// The page did something with a torrent.
+    fn changed(&mut self, node: &Node, id: TorrentId, change: impl FnOnce(&mut Record)) {
+        let Some(name) = self.name(id) else { return };
+        if let Some(kept) = self.torrents.get_mut(&name) {
+            change(&mut kept.record);
+            kept.record.used = unix_seconds();
+            kept.record_changed = true;
+            self.slab.set(name, kept.record.used, kept.is_held(node));
+        }
+    }
+
+    /// Does what the node wants. Answers what can be answered at once.
+    pub(super) fn handle(
+        inner: &Rc<RefCell<Inner>>,
+        this: &mut Inner,
+        want: StoreWant,
+    ) -> Vec<StoreAnswer> {
+        let Some(storage) = &mut this.storage else {
+            return vec![refusal(want)];
+        };
+        match want {
+            StoreWant::Write {
+                torrent,
+                chunk,
+                bytes,
+            } => {
+                let kept = storage.write(torrent, chunk, bytes);
+                let mut answers = vec![StoreAnswer::Written {
+                    torrent,
+                    chunk,
+                    kept,
+                }];
+                answers.extend(storage.gone());
+                answers
+            }
+            StoreWant::Read { torrent, chunk } => {
+                storage.read(inner, torrent, chunk).into_iter().collect()
+            }
+        }
+    }
+
+    fn write(&mut self, torrent: TorrentId, chunk: u32, bytes: Bytes) -> bool {
+        let Some(name) = self.name(torrent) else {
+            return false;
+        };
+        let slot = match self.slab.write(name, chunk, &bytes) {
+            Written::To(slot) => slot,
+            Written::Already => return true,
+            Written::Full => return false,
+        };
+        match &mut self.backing {
+            Backing::Records(waiting) => {
+                waiting.insert(slot, bytes);
+            }
+            Backing::File(file) => {
+                let options = FileSystemReadWriteOptions::new();
+                options.set_at(slot.offset() as f64);
+                let wrote = file.write_with_u8_array_and_options(&bytes, &options);
+                if !wrote.is_ok_and(|wrote| wrote == bytes.len() as f64) {
+                    // The disk is full, whatever was promised.
+                    self.slab.lose(name, chunk);
+                    self.error = Some("The disk is full.".to_owned());
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// What the slab let go, told to the node, where there are no files to read it from.
+    fn gone(&mut self) -> Vec<StoreAnswer> {
+        let gone = self.slab.take_gone();
+        gone.into_iter()
+            .filter_map(|(name, chunks)| {
+                let kept = self.torrents.get(&name)?;
+                let torrent = kept.id;
+                (kept.files.is_none()).then_some(StoreAnswer::Gone { torrent, chunks })
+            })
+            .collect()
+    }
+
+    fn read(
+        &mut self,
+        inner: &Rc<RefCell<Inner>>,
+        torrent: TorrentId,
+        chunk: u32,
+    ) -> Option<StoreAnswer> {
+        let lost = StoreAnswer::Read {
+            torrent,
+            chunk,
+            bytes: None,
+        };
+        let Some(name) = self.name(torrent) else {
+            return Some(lost);
+        };
+        let Some(kept) = self.torrents.get_mut(&name) else {
+            return Some(lost);
+        };
+        let Some(claim) = self.slab.claim(name, chunk) else {
+            return match &mut kept.files {
+                Some(files) => {
+                    files.want(&kept.metainfo, chunk);
+                    self.file_reads = true;
+                    None
+                }
+                None => Some(lost),
+            };
+        };
+        let length = kept.metainfo.chunk_length(chunk) as usize;
+        match &self.backing {
+            Backing::File(file) => {
+                let mut bytes = vec![0; length];
+                let options = FileSystemReadWriteOptions::new();
+                options.set_at(claim.slot.offset() as f64);
+                let read = file.read_with_u8_array_and_options(&mut bytes, &options);
+                let whole = read.is_ok_and(|read| read == length as f64);
+                let bytes = whole.then_some(bytes);
+                self.checked(name, torrent, chunk, claim, bytes)
+            }
+            Backing::Records(waiting) => {
+                if let Some(bytes) = waiting.get(&claim.slot) {
+                    let bytes = bytes.to_vec();
+                    return self.checked(name, torrent, chunk, claim, Some(bytes));
+                }
+                let (inner, database) = (inner.clone(), self.database.clone());
+                spawn_local(async move {
+                    let found = database.chunk(claim.slot).await.ok().flatten();
+                    let answer = {
+                        let mut this = inner.borrow_mut();
+                        let Some(storage) = &mut this.storage else {
+                            return;
+                        };
+                        storage.checked(name, torrent, chunk, claim, found)
+                    };
+                    if let Some(answer) = answer {
+                        handle(&inner, Input::Store(answer));
+                    }
+                });
+                None
+            }
+        }
+    }
+
+    /// What was read, if it is what was written.
+    fn checked(
+        &mut self,
+        name: StoredName,
+        torrent: TorrentId,
+        chunk: u32,
+        claim: Claim,
+        bytes: Option<Vec<u8>>,
+    ) -> Option<StoreAnswer> {
+        let bytes = bytes.filter(|bytes| claim.holds(name, chunk, bytes));
+        if bytes.is_none() && self.slab.claim(name, chunk) == Some(claim) {
+            self.slab.lose(name, chunk);
+        }
+        let bytes = bytes.map(Bytes::from);
+        Some(StoreAnswer::Read {
+            torrent,
+            chunk,
+            bytes,
+        })
+    }
+
+    /// All that is to be put in the next transaction, the file flushed. None if there is nothing.
+    fn begin_commit(&mut self, node: &Node) -> Option<Transaction> {
+        if self.committing {
+            return None;
+        }
+        for (name, kept) in &self.torrents {
+            self.slab.set(*name, kept.record.used, kept.is_held(node));
+        }
+        let mut transaction = Transaction::default();
+        if let Some(commit) = self.slab.commit() {
+            transaction.removed.clone_from(&commit.removed);
+            transaction.pages.clone_from(&commit.pages);
+        }
+        for (name, kept) in &mut self.torrents {
+            if std::mem::take(&mut kept.record_changed) {
+                let record = serde_json::to_string(&kept.record).unwrap_or_default();
+                transaction.records.push((*name, record));
+            }
+            if std::mem::take(&mut kept.metainfo_changed) {
+                let info = Uint8Array::from(kept.metainfo.info().as_ref());
+                let layers = kept.layers.as_ref();
+                let layers = layers.map(|layers| Uint8Array::from(layers.as_ref()));
+                transaction.metainfo.push((*name, info, layers));
+            }
+        }
+        match &self.backing {
+            Backing::File(file) if !transaction.pages.is_empty() => {
+                if file.flush().is_err() {
+                    self.slab.handle_commit_failed();
+                    return None;
+                }
+            }
+            Backing::File(_) => {}
+            Backing::Records(waiting) => {
+                let chunks = waiting.iter();
+                let chunks = chunks.map(|(slot, bytes)| (*slot, Uint8Array::from(bytes.as_ref())));
+                transaction.chunks = chunks.collect();
+            }
+        }
+        let nothing = transaction.pages.is_empty()
+            && transaction.removed.is_empty()
+            && transaction.records.is_empty()
+            && transaction.metainfo.is_empty();
+        if nothing {
+            return None;
+        }
+        self.committing = true;
+        Some(transaction)
+    }
+
+    /// Whether there is more room than before.
+    fn end_commit(
+        &mut self,
+        result: Result<(), String>,
+        names: &BTreeSet<StoredName>,
+        put: &[Slot],
+    ) -> bool {
+        self.committing = false;
+        match result {
+            Ok(()) => {
+                if let Backing::Records(waiting) = &mut self.backing {
+                    for slot in put {
+                        waiting.remove(slot);
+                    }
+                }
+                self.error = None;
+                self.slab.handle_committed()
+            }
+            Err(why) => {
+                self.slab.handle_commit_failed();
+                for name in names {
+                    if let Some(kept) = self.torrents.get_mut(name) {
+                        kept.record_changed = true;
+                        kept.metainfo_changed = true;
+                    }
+                }
+                self.error = Some(why);
+                false
+            }
+        }
+    }
+}
+
+fn refusal(want: StoreWant) -> StoreAnswer {
+    match want {
+        StoreWant::Write { torrent, chunk, .. } => StoreAnswer::Written {
+            torrent,
+            chunk,
+            kept: false,
+        },
+        StoreWant::Read { torrent, chunk } => StoreAnswer::Read {
+            torrent,
+            chunk,
+            bytes: None,
+        },
+    }
+}
+
+fn ranges(have: &RangeSet) -> Vec<Range<u32>> {
+    have.iter().collect()
+}
+
+#[wasm_bindgen]
+impl Host {
+    /// Opens the store, and all torrents that are in it: resolves to an array of `{torrent,
+    /// shared, paused, wanted}`. `file` is a sync access handle of OPFS, or nothing where there
+    /// is none. Torrents that are opened later are kept too.
+    pub fn open_store(
+        &self,
+        file: Option<FileSystemSyncAccessHandle>,
+        limit_bytes: f64,
+    ) -> Promise {
+        let inner = self.0.clone();
+        future_to_promise(async move {
+            let opened = open(&inner, file, limit_bytes as u64).await;
+            opened.map_err(|why| JsError::new(&why).into())
+        })
+    }
+
+    /// Claims what was written since the last time; resolves when it is claimed. To be called
+    /// about each second.
+    pub fn commit_store(&self) -> Promise {
+        let inner = self.0.clone();
+        future_to_promise(async move {
+            commit(&inner).await;
+            Ok(JsValue::UNDEFINED)
+        })
+    }
+
+    /// How many bytes may be kept.
+    pub fn set_store_limit(&self, bytes: f64) {
+        let answers = {
+            let mut inner = self.0.borrow_mut();
+            let Some(storage) = &mut inner.storage else {
+                return;
+            };
+            storage.limit_bytes = bytes as u64;
+            storage.slab.set_limit(slots(bytes as u64));
+            storage.gone()
+        };
+        for answer in answers.into_iter().chain([StoreAnswer::Room]) {
+            handle(&self.0, Input::Store(answer));
+        }
+    }
+
+    /// `{used_bytes, limit_bytes, kept, error}`.
+    pub fn store_status(&self) -> JsValue {
+        let inner = self.0.borrow();
+        let chunk = u64::from(CHUNK_LEN);
+        to_js(&match &inner.storage {
+            None => json!({ "used_bytes": 0, "limit_bytes": 0, "kept": "memory", "error": null }),
+            Some(storage) => json!({
+                "used_bytes": storage.slab.used_slots() * chunk,
+                "limit_bytes": storage.limit_bytes,
+                "kept": match storage.backing {
+                    Backing::File(_) => "opfs",
+                    Backing::Records(_) => "indexeddb",
+                },
+                "error": storage.error,
+            }),
+        })
+    }
+
+    /// Stops asking for a torrent, or goes on; kept for the next session.
+    pub fn set_paused(&self, torrent: f64, paused: bool) {
+        let id = TorrentId(torrent as u64);
+        self.with(|node, now| node.set_paused(now, id, paused));
+        self.change(id, |record| record.paused = paused);
+    }
+
+    /// Whether all of a torrent is to be fetched, whoever reads; kept for the next session.
+    pub fn set_wanted(&self, torrent: f64, wanted: bool) {
+        let id = TorrentId(torrent as u64);
+        self.with(|node, now| node.set_wanted(now, id, wanted));
+        self.change(id, |record| record.wanted = wanted);
+    }
+
+    /// Closes a torrent and forgets all that was kept of it.
+    pub fn forget_torrent(&self, torrent: f64) {
+        let id = TorrentId(torrent as u64);
+        {
+            let mut inner = self.0.borrow_mut();
+            if let Some(storage) = &mut inner.storage
+                && let Some(name) = storage.names.remove(&id)
+            {
+                storage.torrents.remove(&name);
+                storage.slab.remove(name);
+            }
+        }
+        self.close_torrent(torrent);
+    }
+
+    /// Closes the store and deletes its database; the file is the worker's to delete.
+    pub fn forget_store(&self) -> Promise {
+        let inner = self.0.clone();
+        future_to_promise(async move {
+            let (storage, torrents) = {
+                let mut this = inner.borrow_mut();
+                let torrents: Vec<TorrentId> = this.node.torrents().collect();
+                (this.storage.take(), torrents)
+            };
+            for torrent in torrents {
+                let mut this = inner.borrow_mut();
+                let now = this.now();
+                this.node.close_torrent(now, torrent);
+            }
+            drive(&inner);
+            if let Some(storage) = storage {
+                if let Backing::File(file) = &storage.backing {
+                    file.close();
+                }
+                if let Ok(database) = Rc::try_unwrap(storage.database) {
+                    database.close();
+                }
+            }
+            let deleted = Database::delete().await;
+            deleted.map_err(|why| JsValue::from(JsError::new(&why)))?;
+            Ok(JsValue::UNDEFINED)
+        })
+    }
+
+    fn change(&self, id: TorrentId, change: impl FnOnce(&mut Record)) {
+        let mut inner = self.0.borrow_mut();
+        let this = &mut *inner;
+        if let Some(storage) = &mut this.storage {
+            storage.changed(&this.node, id, change);
+        }
+    }
+}
+
+async fn open(
+    inner: &Rc<RefCell<Inner>>,
+    file: Option<FileSystemSyncAccessHandle>,
+    limit_bytes: u64,
+) -> Result<JsValue, String> {
+    let database = Database::open().await?;
+    let content = database.load().await?;
+    let file_slots = match &file {
+        Some(file) => {
+            let bytes = file.get_size().map_err(|_| "the file cannot be read")?;
+            u32::try_from(slots(bytes as u64 + u64::from(CHUNK_LEN) - 1)).unwrap_or(u32::MAX)
+        }
+        None => u32::MAX,
+    };
+    let mut opened = Vec::new();
+    {
+        let mut guard = inner.borrow_mut();
+        let this = &mut *guard;
+        let mut storage = Storage {
+            slab: Slab::new(slots(limit_bytes)),
+            backing: match file {
+                Some(file) => Backing::File(file),
+                None => Backing::Records(BTreeMap::new()),
+            },
+            database: Rc::new(database),
+            names: BTreeMap::new(),
+            torrents: BTreeMap::new(),
+            limit_bytes,
+            committing: false,
+            file_reads: false,
+            error: None,
+        };
+        for page in &content.pages {
+            // A damaged page claims nothing, and is written anew.
+            let _ = storage
+                .slab
+                .restore(page.name, page.page, &page.bytes, file_slots);
+        }
+        this.node.set_host_store();
+        let mut known = BTreeSet::new();
+        for stored in content.torrents {
+            let record: Record = serde_json::from_str(&stored.record).unwrap_or_default();
+            let Ok(magnet) = record.magnet.parse::<Magnet>() else {
+                continue;
+            };
+            let Ok(metainfo) = Metainfo::from_info(stored.info, &magnet) else {
+                continue;
+            };
+            known.insert(stored.name);
+            let metainfo = Arc::new(metainfo);
+            let layers = stored.layers.map(Bytes::from);
+            let have = storage.slab.have(stored.name);
+            let file = TorrentFile {
+                metainfo: metainfo.clone(),
+                magnet,
+                piece_layers: layers.clone(),
+            };
+            let now = this.now();
+            let id = match this.node.find_torrent(&file.magnet) {
+                // Opened before the store was ours.
+                Some(id) => {
+                    this.node.add_stored(now, id, ranges(&have));
+                    id
+                }
+                None => match this.node.restore_torrent(now, file, ranges(&have)) {
+                    Ok(id) => id,
+                    Err(_) => continue,
+                },
+            };
+            this.node.set_paused(now, id, record.paused);
+            this.node.set_wanted(now, id, record.wanted);
+            opened.push(json!({
+                "torrent": id.0,
+                "shared": record.shared,
+                "paused": record.paused,
+                "wanted": record.wanted,
+            }));
+            let kept = Kept {
+                id,
+                metainfo,
+                layers,
+                record,
+                record_changed: false,
+                metainfo_changed: false,
+                files: None,
+            };
+            storage.add(&this.node, stored.name, kept);
+        }
+        // Claims of what cannot be opened any more.
+        for orphan in storage.slab.names().collect::<Vec<_>>() {
+            if !known.contains(&orphan) {
+                storage.slab.remove(orphan);
+            }
+        }
+        let open: Vec<_> = this
+            .node
+            .torrents()
+            .filter_map(|id| Some((id, this.node.metainfo(id)?.clone())))
+            .collect();
+        for (id, metainfo) in open {
+            storage.register(&this.node, id, &metainfo);
+        }
+        storage.slab.set_limit(slots(limit_bytes));
+        this.storage = Some(storage);
+    }
+    let gone = inner.borrow_mut().storage.as_mut().map(Storage::gone);
+    for answer in gone.into_iter().flatten() {
+        handle(inner, Input::Store(answer));
+    }
+    drive(inner);
+    Ok(to_js(&opened.into()))
+}
+
+async fn commit(inner: &Rc<RefCell<Inner>>) {
+    let (transaction, database) = {
+        let mut guard = inner.borrow_mut();
+        let this = &mut *guard;
+        let Some(storage) = &mut this.storage else {
+            return;
+        };
+        let Some(transaction) = storage.begin_commit(&this.node) else {
+            return;
+        };
+        (transaction, storage.database.clone())
+    };
+    let records = transaction.records.iter().map(|(name, _)| *name);
+    let metainfo = transaction.metainfo.iter().map(|(name, ..)| *name);
+    let names: BTreeSet<StoredName> = records.chain(metainfo).collect();
+    let put: Vec<Slot> = transaction.chunks.iter().map(|(slot, _)| *slot).collect();
+    let result = database.put(transaction).await;
+    drop(database);
+    let has_room = {
+        let mut this = inner.borrow_mut();
+        let Some(storage) = &mut this.storage else {
+            return;
+        };
+        storage.end_commit(result, &names, &put)
+    };
+    if has_room {
+        handle(inner, Input::Store(StoreAnswer::Room));
+    }
+}

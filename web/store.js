@@ -1,0 +1,256 @@
+// @ts-check
+/// <reference lib="webworker" />
+/**
+ * What outlives the tab, as its worker opens it: one file of OPFS for the
+ * bytes, IndexedDB for what is known of them. One tab of an origin owns it at a
+ * time (a Web Lock); the next one takes it over when that tab ends.
+ */
+
+/** Who holds it owns the store. */
+const LOCK = 'chive-store';
+/** The slab. */
+const FILE = 'chive-chunks';
+/** Tabs of this origin tell each other to forget. */
+const CHANNEL = 'chive-store';
+/** How often what was written is claimed: a killed tab loses no more than this. */
+const COMMIT_MS = 1000;
+/** What is used where the browser promises more, unless the user says otherwise. */
+const DEFAULT_BYTES = 8 * 2 ** 30;
+/** Of what the browser promises: the rest is left to the other things of this origin. */
+const QUOTA_PART = 0.8;
+/** Piece reads for a copy into the store are made one at a time; after each there is time for others. */
+const COPY_PAUSE_MS = 5;
+
+export class Store {
+  #host;
+  /** @type {number | null} what the user allows; null: what is usual */
+  #limit;
+  #tell;
+  #open = false;
+  #timer = 0;
+  /** @type {(() => void) | null} lets the lock go */
+  #release = null;
+  #channel = new BroadcastChannel(CHANNEL);
+  /** Files by torrent, and by their number in it. @type {Map<number, Map<number, File>>} */
+  #files = new Map();
+  /** Torrents whose files are being copied. @type {Set<number>} */
+  #copying = new Set();
+
+  /**
+   * @param {any} host the node
+   * @param {number | null} limit in bytes
+   * @param {(event: object) => void} tell tells the page
+   */
+  constructor(host, limit, tell) {
+    this.#host = host;
+    this.#limit = limit;
+    this.#tell = tell;
+    this.#channel.onmessage = ({ data }) => {
+      if (data === 'forget') void this.forget(true);
+    };
+  }
+
+  /** Opens it if no other tab has it; else when that tab has ended. */
+  async start() {
+    // Without locks two tabs would write over each other.
+    if (!navigator.locks) return;
+    let taken = () => {};
+    /** @type {Promise<void>} */
+    const first = new Promise((resolve) => (taken = resolve));
+    /** @param {Lock | null} lock */
+    const own = async (lock) => {
+      if (lock) {
+        const done = new Promise((/** @type {(value?: unknown) => void} */ resolve) => (this.#release = resolve));
+        try {
+          await this.#attach();
+        } catch (error) {
+          this.#tell({ type: 'store', message: `Nothing is kept for later: ${sentence(error)}.` });
+        }
+        taken();
+        await done;
+        return;
+      }
+      taken();
+      void navigator.locks.request(LOCK, own);
+    };
+    void navigator.locks.request(LOCK, { ifAvailable: true }, own);
+    await first;
+  }
+
+  async #attach() {
+    let file;
+    try {
+      const folder = await navigator.storage.getDirectory();
+      const handle = await folder.getFileHandle(FILE, { create: true });
+      file = await handle.createSyncAccessHandle();
+    } catch {
+      // Firefox's private windows, and others: IndexedDB alone.
+    }
+    try {
+      await this.#host.open_store(file, await this.#bytes());
+    } catch (error) {
+      file?.close();
+      throw error;
+    }
+    this.#open = true;
+    this.#timer = setInterval(() => void this.commit(), COMMIT_MS);
+    this.#tell({ type: 'torrents' });
+  }
+
+  /** Whether what comes is kept for the next session. */
+  get keeps() {
+    return this.#open;
+  }
+
+  /** Claims what was written. */
+  async commit() {
+    if (this.#open) await this.#host.commit_store();
+  }
+
+  /** How much may be kept: what the user allows, within what the browser promises. */
+  async #bytes() {
+    const { quota = 0 } = (await navigator.storage.estimate?.()) ?? {};
+    const promised = Math.floor(quota * QUOTA_PART);
+    return Math.min(this.#limit ?? DEFAULT_BYTES, promised || DEFAULT_BYTES);
+  }
+
+  /** @param {number} bytes */
+  async setLimit(bytes) {
+    this.#limit = bytes;
+    if (this.#open) this.#host.set_store_limit(await this.#bytes());
+  }
+
+  async status() {
+    const { used_bytes, limit_bytes, kept, error } = this.#host.store_status();
+    return { used_bytes, quota_bytes: this.#open ? limit_bytes : 0, kept, error };
+  }
+
+  /**
+   * Shares what was hashed: the files are read while this tab lives, and copied
+   * for later where they fit.
+   * @param {Uint8Array} bytes the `.torrent`
+   * @param {File[]} files in the order of the torrent
+   * @returns {{torrent: number, magnet: string}}
+   */
+  share(bytes, files) {
+    const shared = this.#host.share(bytes);
+    this.#files.set(shared.torrent, new Map(shared.files.map((/** @type {number} */ number, /** @type {number} */ place) => [number, files[place]])));
+    void this.#copy(shared.torrent);
+    return shared;
+  }
+
+  /** Reads what the node wants of files. */
+  read() {
+    for (const torrent of this.#host.file_reads()) {
+      for (;;) {
+        const place = this.#host.next_file_read(torrent);
+        if (!place) break;
+        void this.#readPiece(torrent, place);
+      }
+    }
+  }
+
+  /** @param {number} torrent @param {Float64Array} place */
+  async #readPiece(torrent, place) {
+    const bytes = await this.#slice(torrent, place);
+    const good = this.#host.give_piece(torrent, place[0], bytes);
+    if (!good) this.#lose(torrent);
+    this.read();
+  }
+
+  /** @param {number} torrent @param {Float64Array} place @returns {Promise<Uint8Array | undefined>} */
+  async #slice(torrent, [, file, start, length]) {
+    try {
+      const blob = this.#files.get(torrent)?.get(file)?.slice(start, start + length);
+      return blob && new Uint8Array(await blob.arrayBuffer());
+    } catch {
+      // Moved, changed or deleted since.
+      return undefined;
+    }
+  }
+
+  /** @param {number} torrent */
+  #lose(torrent) {
+    if (!this.#files.delete(torrent)) return;
+    this.#host.lose_files(torrent);
+    this.#tell({ type: 'store', torrent, message: 'A file that is shared was changed or moved: what was not copied of it is no longer shared.' });
+  }
+
+  /** @param {number} torrent */
+  async #copy(torrent) {
+    if (this.#copying.has(torrent)) return;
+    this.#copying.add(torrent);
+    const { used_bytes, limit_bytes } = this.#host.store_status();
+    const size = [...(this.#files.get(torrent)?.values() ?? [])].reduce((sum, file) => sum + file.size, 0);
+    let from = 0;
+    // All or nothing: half a copy would push out what others may want, and serve nobody for long.
+    let fits = size + used_bytes <= limit_bytes || size <= limit_bytes / 2;
+    while (fits && this.#files.has(torrent)) {
+      const place = this.#host.next_to_copy(torrent, from);
+      if (!place) break;
+      const bytes = await this.#slice(torrent, place);
+      if (!this.#files.has(torrent)) break;
+      const said = bytes ? this.#host.copy_piece(torrent, place[0], bytes) : 'changed';
+      if (said === 'changed') {
+        this.#lose(torrent);
+        break;
+      }
+      if (said === 'full') {
+        // What makes room is free after the next commit; if nothing does, it stays with the files.
+        fits = await this.#makesRoom();
+        continue;
+      }
+      from = place[0] + 1;
+      await pause(COPY_PAUSE_MS);
+    }
+    this.#copying.delete(torrent);
+    if (!fits) this.#tell({ type: 'store', torrent, message: 'This share is larger than what may be kept: it stays only while this tab is open.' });
+  }
+
+  async #makesRoom() {
+    const before = this.#host.store_status().used_bytes;
+    await this.commit();
+    await pause(COMMIT_MS);
+    return this.#host.store_status().used_bytes < before;
+  }
+
+  /** @param {number} torrent */
+  drop(torrent) {
+    this.#files.delete(torrent);
+  }
+
+  /**
+   * Deletes all that is kept, of every tab of this origin.
+   * @param {boolean} [told] another tab asked for it
+   */
+  async forget(told = false) {
+    if (!told) this.#channel.postMessage('forget');
+    clearInterval(this.#timer);
+    this.#files.clear();
+    const owned = this.#open;
+    this.#open = false;
+    if (owned) {
+      await this.#host.forget_store();
+      const folder = await navigator.storage.getDirectory?.().catch(() => null);
+      await folder?.removeEntry(FILE).catch(() => {});
+      await this.#attach().catch(() => {});
+    }
+    this.#tell({ type: 'forgotten' });
+  }
+
+  /** Lets go of it for another tab. */
+  async close() {
+    await this.commit();
+    clearInterval(this.#timer);
+    this.#channel.close();
+    this.#release?.();
+  }
+}
+
+/** @param {number} ms */
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** @param {unknown} error */
+function sentence(error) {
+  return (error instanceof Error ? error.message : String(error)).replace(/\.$/, '');
+}
