@@ -28,6 +28,8 @@ export class Store {
   #tell;
   #open = false;
   #timer = 0;
+  /** The last claiming that was asked for. @type {Promise<void>} */
+  #claimed = Promise.resolve();
   /** @type {(() => void) | null} lets the lock go */
   #release = null;
   #channel = new BroadcastChannel(CHANNEL);
@@ -102,9 +104,13 @@ export class Store {
     return this.#open;
   }
 
-  /** Claims what was written. */
-  async commit() {
-    if (this.#open) await this.#host.commit_store();
+  /** Claims what was written before; one after another. */
+  commit() {
+    const next = async () => {
+      if (this.#open) await this.#host.commit_store();
+    };
+    this.#claimed = this.#claimed.then(next, next);
+    return this.#claimed;
   }
 
   /** How much may be kept: what the user allows, within what the browser promises. */
@@ -120,7 +126,9 @@ export class Store {
     if (this.#open) this.#host.set_store_limit(await this.#bytes());
   }
 
+  /** When it is told, what it tells of is claimed. */
   async status() {
+    await this.commit();
     const { used_bytes, limit_bytes, kept, error } = this.#host.store_status();
     return { used_bytes, quota_bytes: this.#open ? limit_bytes : 0, kept, error };
   }

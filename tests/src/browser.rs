@@ -148,6 +148,11 @@ impl Browser {
         self.profile.clone()
     }
 
+    /// Kills it as a crash would: it can do nothing more.
+    pub async fn kill(self) -> Result<()> {
+        self.chromium.kill().await
+    }
+
     /// The tab that commands are for.
     pub async fn tab(&self) -> Result<Tab> {
         let handle = self.session.get("window").await?;
