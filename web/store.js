@@ -237,6 +237,8 @@ export class Store {
     this.#files.clear();
     const owned = this.#open;
     this.#open = false;
+    // A transaction that is under way would keep the database from being deleted.
+    await this.#claimed;
     if (owned) {
       await this.#host.forget_store();
       const folder = await navigator.storage.getDirectory?.().catch(() => null);

@@ -95,6 +95,7 @@ const calls = {
   openFile: ({ bytes, download }) => opened(host.open_torrent_file(bytes), download),
   share({ bytes, files }) {
     if (!store) throw new Error('Sharing needs the store, and this page was started without it.');
+    if (!store.keeps) throw new Error('Another tab of this page has the store: share from there, or close it.');
     const shared = store.share(bytes, files);
     tickNow();
     return shared;
@@ -111,8 +112,10 @@ const calls = {
     tickNow();
     return store?.commit();
   },
-  setLimits({ store_bytes: bytes }) {
-    if (bytes !== undefined) return store?.setLimit(bytes);
+  async setLimits({ store_bytes: bytes, up = 0, down = 0, carry = true, carry_rate: carryRate = 0 }) {
+    if (bytes !== undefined) await store?.setLimit(bytes);
+    if (up > 0 || down > 0 || carryRate > 0) throw new Error('This version cannot limit its speed yet.');
+    if (!carry) throw new Error('This version cannot stop carrying for others while it is open yet.');
   },
   store: () => store?.status() ?? { used_bytes: 0, quota_bytes: 0, kept: 'memory', error: null },
   forget: () => store?.forget(),

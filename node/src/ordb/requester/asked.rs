@@ -61,6 +61,8 @@ impl Requester {
             match self.store.read(chunk) {
                 Some(bytes) => self.asked.ready.push_back((chunk, bytes.clone())),
                 None => {
+                    // It may be with the host.
+                    self.store.load(chunk);
                     self.asked.wanted.insert(chunk);
                 }
             }

@@ -76,12 +76,14 @@ impl Requester {
     /// The host gives a chunk back; or it is lost, and is asked of the sources again.
     pub fn handle_loaded(&mut self, now: Instant, chunk: u32, bytes: Option<Bytes>) {
         self.now = now;
-        if self.store.handle_read(chunk, bytes).is_none() {
-            self.handle_demand_changed();
+        match self.store.handle_read(chunk, bytes) {
+            Some(bytes) => self.asked.handle_verified(chunk, &bytes),
+            None => self.handle_demand_changed(),
         }
         self.tell_readers();
         // A reader whose chunk found no place among those to be loaded tries again.
-        let waited: Vec<u32> = self.reads.waited_chunks().collect();
+        let asked = self.asked.runs().flatten();
+        let waited: Vec<u32> = self.reads.waited_chunks().chain(asked).collect();
         for chunk in waited {
             self.store.load(chunk);
         }
