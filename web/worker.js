@@ -52,6 +52,8 @@ let store = null;
 const torrents = new Map();
 /** @type {Map<number, () => void>} who waits for which read */
 const waiting = new Map();
+/** Reads that became readable before anybody waited: what the store has comes within the call that asks. @type {Set<number>} */
+const readable = new Set();
 /** @type {Set<Stream>} in the order they were last used */
 const streams = new Set();
 /** @type {any[]} events that the page has not been told of */
@@ -167,7 +169,9 @@ self.onmessage = async ({ data }) => {
  */
 function onEvent(event) {
   if (event.type === 'readable') {
-    waiting.get(event.read)?.();
+    const wake = waiting.get(event.read);
+    if (wake) wake();
+    else readable.add(event.read);
     waiting.delete(event.read);
     return;
   }
@@ -283,12 +287,14 @@ class Stream {
       while (!this.closed && this.position < this.end) {
         this.read ??= host.open_read(this.torrent, this.file, this.position, this.end, this.save);
         const read = /** @type {number} */ (this.read);
+        readable.delete(read);
         const bytes = host.poll_read(read, MAX_READ_BYTES);
         if (bytes === null) break;
         if (bytes !== undefined) {
           this.position += bytes.byteLength;
           return bytes;
         }
+        if (readable.delete(read)) continue;
         await new Promise((/** @type {(value?: unknown) => void} */ resolve) => waiting.set(read, resolve));
       }
       if (!this.closed && this.position < this.end) throw new Error('The file ended before its end.');
@@ -304,6 +310,7 @@ class Stream {
     const read = this.read;
     this.read = null;
     host.close_read(read);
+    readable.delete(read);
     waiting.get(read)?.();
     waiting.delete(read);
   }

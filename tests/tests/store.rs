@@ -30,7 +30,9 @@ const HELP: &str = "
     ]);";
 
 async fn run(browser: &Browser, what: &str, body: &str, args: Value) -> Result<Value> {
-    browser.run(what, LIMIT, &format!("{HELP}{body}"), args).await
+    browser
+        .run(what, LIMIT, &format!("{HELP}{body}"), args)
+        .await
 }
 
 #[tokio::test]
