@@ -12,6 +12,7 @@ pub mod kad;
 pub mod link;
 pub mod node;
 pub mod ordb;
+mod order;
 pub mod sensitive;
 pub mod store;
 pub mod time;

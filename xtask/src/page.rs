@@ -14,7 +14,7 @@ use crate::run::{root, run, say, target};
 use crate::wasm;
 
 /// What the page's module may weigh on its way to a slow line: with Kademlia, WebRTC and the store.
-const MAX_GZIPPED_BYTES: usize = 600_000;
+const MAX_GZIPPED_BYTES: usize = 500_000;
 const MODULE: &str = "chive_node";
 
 /// Builds the page into `web/dist`; touches there only what changed.

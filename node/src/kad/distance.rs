@@ -1,5 +1,6 @@
 //! Kademlia's metric, and the networks that contacts stand in.
 
+use crate::order::ascending;
 use std::net::{IpAddr, SocketAddr};
 
 use rand_core::Rng;
@@ -91,7 +92,7 @@ pub(super) fn networks(of: &VerifiedDescriptor) -> Vec<Group> {
             }
         })
         .collect();
-    groups.sort_unstable();
+    groups = ascending(groups);
     groups.dedup();
     groups
 }
@@ -110,7 +111,7 @@ pub(super) fn introducers(of: &VerifiedDescriptor, teller: Option<RsaId>) -> Vec
     if groups.is_empty() {
         groups.extend(teller.map(Group::Introducer));
     }
-    groups.sort_unstable();
+    groups = ascending(groups);
     groups.dedup();
     groups
 }

@@ -9,6 +9,7 @@
 //! *surplus*, which takes a free place but yields it to whoever is not. A hard one would leave the
 //! buckets empty where one bridge is all there is.
 
+use crate::order::ascending_by;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -219,13 +220,7 @@ impl Table {
                 (contact.failures > 0, distance, contact)
             })
             .collect();
-        // Enough for those whom their networks exclude; the rest need not be sorted.
-        let some = (count * 3).min(all.len());
-        if some < all.len() && some > 0 {
-            all.select_nth_unstable_by_key(some - 1, |(failed, distance, _)| (*failed, *distance));
-            all.truncate(some);
-        }
-        all.sort_unstable_by_key(|(failed, distance, _)| (*failed, *distance));
+        all = ascending_by(all, |(failed, distance, _)| (*failed, *distance));
         let mut tally = Tally::default();
         all.into_iter()
             .map(|(_, _, contact)| contact)

@@ -1,5 +1,6 @@
 //! Torrents: each one's requester, and the circuits that are its sources.
 
+use crate::order::set_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ impl Torrent {
     pub(crate) fn ordbs(&self, now: Instant) -> BTreeSet<Ed25519Id> {
         let asked = self.sources.values().map(|source| source.router);
         let avoided = self.avoid.iter().filter(|(_, (until, _))| *until > now);
-        avoided.map(|(router, _)| *router).chain(asked).collect()
+        set_of(avoided.map(|(router, _)| *router).chain(asked))
     }
 
     /// When the next of those that are avoided may be asked again.

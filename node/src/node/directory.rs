@@ -1,6 +1,7 @@
 //! The routers that a node knows, and how it chooses hops among them; and, at a bridge, the
 //! routers that it introduces.
 
+use crate::order::set_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -163,13 +164,8 @@ pub(crate) fn pick<'a, T, R: Rng>(from: &'a [T], rng: &mut R) -> Option<&'a T> {
 /// may well see both. Addresses that mean nothing outside a home tell nothing.
 fn share_network(a: &Router, b: &Router) -> bool {
     let networks = |router: &Router| -> BTreeSet<[u8; 4]> {
-        router
-            .addresses
-            .iter()
-            .map(SocketAddr::ip)
-            .filter(|ip| is_public(*ip))
-            .map(network)
-            .collect()
+        let ips = router.addresses.iter().map(SocketAddr::ip);
+        set_of(ips.filter(|ip| is_public(*ip)).map(network))
     };
     !networks(a).is_disjoint(&networks(b))
 }

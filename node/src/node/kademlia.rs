@@ -3,6 +3,7 @@
 //!
 //! Who shows no identity is no node of Kademlia and takes no part in it.
 
+use crate::order::set_of;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -389,7 +390,7 @@ impl Kademlia {
         if self.kad.published().count() == self.names.len() {
             return Vec::new();
         }
-        let published: BTreeSet<Key> = self.kad.published().collect();
+        let published = set_of(self.kad.published());
         self.names.difference(&published).copied().collect()
     }
 }

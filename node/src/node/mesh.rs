@@ -5,6 +5,7 @@
 //! it is linked to, with a token of its own, and keeps the way back until the answer has come or the
 //! question has expired. A tab that came by WebSocket is asked backward on its own circuit.
 
+use crate::order::ascending;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -953,7 +954,7 @@ impl Node {
                 Some((!stays, link.since, neighbour.ids.rsa))
             })
             .collect();
-        neighbours.sort_unstable();
+        neighbours = ascending(neighbours);
         let mut ids = Vec::new();
         for (_, _, rsa) in neighbours {
             if ids.len() < MAX_INTRODUCERS && !ids.contains(&rsa) {

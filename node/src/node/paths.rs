@@ -1,5 +1,6 @@
 //! Circuits ahead of need, and who gets them: choosing paths, feeding torrents with sources.
 
+use crate::order::set_of;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,12 +111,10 @@ impl Node {
 
     /// The ORDBs that a shared torrent is offered to, if it is to be offered to one more.
     fn wants_offer(&self, torrent: TorrentId) -> Option<BTreeSet<Ed25519Id>> {
-        let used: BTreeSet<Ed25519Id> = self
-            .circuits
-            .values()
-            .filter(|own| own.purpose.torrent() == Some(torrent))
-            .filter_map(|own| Some(own.path().last()?.ed25519))
-            .collect();
+        let own = self.circuits.values();
+        let own = own.filter(|own| own.purpose.torrent() == Some(torrent));
+        let used: BTreeSet<Ed25519Id> =
+            set_of(own.filter_map(|own| Some(own.path().last()?.ed25519)));
         let others = self
             .directory
             .with_roles(Roles::ORDB)

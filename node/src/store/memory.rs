@@ -3,6 +3,7 @@
 //! When it is full, the chunk farthest behind every reader goes first, then the one farthest ahead
 //! of them.
 
+use crate::order::set_of;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -68,9 +69,7 @@ impl MemoryStore {
     /// Says at which chunks readers stand, in any order; eviction is measured from them.
     pub fn set_readers(&mut self, readers: impl IntoIterator<Item = u32>) {
         self.readers.clear();
-        self.readers.extend(readers);
-        self.readers.sort_unstable();
-        self.readers.dedup();
+        self.readers.extend(set_of(readers));
     }
 
     /// Changes the cap, evicting what no longer fits. Returns whether anything went.

@@ -5,6 +5,7 @@
 //! `usize` (0.8.2); its ways to skip and to capture a value recurse as deep as the input says.
 //! Here lengths are checked, nothing is skipped, and the visitor counts levels and values.
 
+use crate::order::ascending_by;
 use std::cell::Cell;
 use std::fmt;
 
@@ -119,7 +120,7 @@ impl<'a> Dict<'a> {
         let ascends = |entries: &[(&[u8], _)]| entries.is_sorted_by(|(a, _), (b, _)| a < b);
         let was_sorted = ascends(&entries);
         if !was_sorted {
-            entries.sort_unstable_by_key(|(key, _)| *key);
+            entries = ascending_by(entries, |(key, _)| *key);
             if !ascends(&entries) {
                 return None;
             }

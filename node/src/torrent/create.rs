@@ -14,6 +14,7 @@ mod hash;
 #[cfg(test)]
 mod tests;
 
+use crate::order::ascending_by;
 use bytes::Bytes;
 
 use super::display_name::display_name;
@@ -147,7 +148,7 @@ impl Creator {
             return Err(CreateError::Empty);
         }
         // By the bytes of the names, folder by folder: the order of the file tree's keys.
-        planned.sort_by(|one, other| one.path.cmp(&other.path));
+        planned = ascending_by(planned, |file| file.path.clone());
         let pairs = planned.iter().zip(planned.iter().skip(1));
         if let Some((_, twice)) = pairs
             .into_iter()

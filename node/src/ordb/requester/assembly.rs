@@ -3,6 +3,7 @@
 //! An assembly knows of each of its blocks who was asked for it, who gave it, and for whom it is
 //! set aside. Nothing in it is verified; nobody but the verifier reads it.
 
+use crate::order::ascending;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -337,7 +338,7 @@ impl Assembly {
             .iter()
             .filter_map(|slot| slot.held.as_ref().and_then(|(_, giver)| *giver))
             .collect();
-        givers.sort_unstable();
+        givers = ascending(givers);
         givers.dedup();
         givers
     }
@@ -365,7 +366,7 @@ impl Assembly {
             })
             .map(|(_, _, giver)| *giver)
             .collect();
-        liars.sort_unstable();
+        liars = ascending(liars);
         liars.dedup();
         liars
     }

@@ -4,6 +4,7 @@
 //! read-aheads of those who play, then of those who save, then what lies beyond, while the store
 //! has room. Within a class the zone that has got least far is served first.
 
+use crate::order::ascending_by;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -241,7 +242,7 @@ impl Reads {
             let bytes = |chunk: u32| u64::from(chunk).saturating_mul(CHUNK_LEN.into());
             add(Class::Play, bytes(chunks.start)..bytes(chunks.end));
         }
-        self.zones.sort_by_key(|zone| zone.class);
+        self.zones = ascending_by(std::mem::take(&mut self.zones), |zone| zone.class);
         &mut self.zones
     }
 

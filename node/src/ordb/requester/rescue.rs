@@ -5,6 +5,8 @@
 //! first to come wins. Both are done for what a reader waits for and for the metadata, and for
 //! everything when a source has nothing else to do.
 
+use crate::order::{Total, ascending_by};
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::assembly::Unit;
@@ -162,7 +164,7 @@ impl Requester {
                 late.push((eta.max(silent), *id, ask.unit, ask.block));
             }
         }
-        late.sort_by(|one, other| other.0.total_cmp(&one.0));
+        late = ascending_by(late, |(eta, ..)| Reverse(Total(*eta)));
         for (eta, from, unit, block) in late.into_iter().take(MAX_RESCUED) {
             let Some(assembly) = self.assemblies.get(&unit) else {
                 continue;

@@ -6,6 +6,8 @@
 //! expected to be done with it first; so a slow source gets a run far enough ahead that it is not
 //! waited for, and near the end of all demand it gets none.
 
+use crate::order::{Total, ascending_by};
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::super::block_ranges;
@@ -39,7 +41,7 @@ impl Requester {
             .filter(|(_, source)| source.is_askable(self.now))
             .map(|(id, source)| (*id, source.estimate.rate()))
             .collect();
-        ids.sort_by(|one, other| other.1.total_cmp(&one.1));
+        ids = ascending_by(ids, |(_, rate)| Reverse(Total(*rate)));
         for (id, _) in ids {
             while self.ask_some(id) {}
         }

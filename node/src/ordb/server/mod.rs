@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use self::queue::{Circuit, Stream};
 use crate::ids::StreamId;
+use crate::order::set_of;
 use crate::time::Instant;
 use crate::torrent::Infohash;
 use crate::wire::{
@@ -400,7 +401,7 @@ impl Server {
     pub fn circuits_of(&self, name: &Infohash) -> BTreeSet<u64> {
         let streams = self.names.get(name).map(|known| &known.streams);
         let streams = streams.into_iter().flatten();
-        streams.map(|key| key.circuit).collect()
+        set_of(streams.map(|key| key.circuit))
     }
 
     /// The circuit of each stream, and the name that it is for.

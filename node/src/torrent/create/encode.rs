@@ -1,5 +1,6 @@
 //! The dictionaries, in bencode: keys in order.
 
+use crate::order::map_of;
 use std::collections::BTreeMap;
 
 use super::super::merkle::Sha256Hash;
@@ -48,13 +49,10 @@ pub(super) fn torrent_file(
     roots: &[Option<Sha256Hash>],
 ) -> Vec<u8> {
     // Files of the same content have the same layer.
-    let layers: BTreeMap<Sha256Hash, &Planned> = creator
-        .files
-        .iter()
-        .zip(roots)
-        .filter(|(file, _)| file.pieces > 1)
-        .filter_map(|(file, root)| Some(((*root)?, file)))
-        .collect();
+    let files = creator.files.iter().zip(roots);
+    let files = files.filter(|(file, _)| file.pieces > 1);
+    let layers: BTreeMap<Sha256Hash, &Planned> =
+        map_of(files.filter_map(|(file, root)| Some(((*root)?, file))));
     let mut out = Encoder::default();
     out.open('d');
     out.text("info");

@@ -3,6 +3,7 @@
 //! A file may be changed after it was hashed, so nothing of it is given out before its piece was
 //! checked again; a piece is read whole for that, and what else is wanted of it comes along.
 
+use crate::order::map_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ impl Files {
             .verifier
             .check_piece(piece, chunks.iter().map(|(_, bytes)| bytes.as_ref()))
             == Verdict::Good;
-        (whole && good).then(|| chunks.into_iter().collect())
+        (whole && good).then(|| map_of(chunks))
     }
 }
 

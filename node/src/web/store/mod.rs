@@ -8,6 +8,7 @@ mod database;
 mod files;
 mod share;
 
+use crate::order::set_of;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -683,7 +684,7 @@ async fn commit(inner: &Rc<RefCell<Inner>>) {
     };
     let records = transaction.records.iter().map(|(name, _)| *name);
     let metainfo = transaction.metainfo.iter().map(|(name, ..)| *name);
-    let names: BTreeSet<StoredName> = records.chain(metainfo).collect();
+    let names: BTreeSet<StoredName> = set_of(records.chain(metainfo));
     let put: Vec<Slot> = transaction.chunks.iter().map(|(slot, _)| *slot).collect();
     let result = database.put(transaction).await;
     drop(database);
