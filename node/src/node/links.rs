@@ -393,7 +393,11 @@ impl Node {
         match outcome {
             Ok(()) => {
                 inbox.advance(used);
-                if let Some(link) = self.links.get_mut(&id) {
+                // What is used up goes now, not when the next bytes come: thousands of links are
+                // idle.
+                if let Some(link) = self.links.get_mut(&id)
+                    && !inbox.is_empty()
+                {
                     link.inbox = inbox;
                 }
             }
