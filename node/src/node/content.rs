@@ -384,6 +384,7 @@ impl Node {
             self.send_own(source.circuit, Some(source.stream), &message);
         }
         self.tell_holdings(id);
+        self.serve_loaded(id);
         if let Some(torrent) = self.torrents.get_mut(&id) {
             let (at, _) = torrent.requester.poll_timeout();
             self.timers.set(Wake::Torrent(id), at);

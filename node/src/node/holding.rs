@@ -33,6 +33,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 enum Held {
     /// Its bytes.
     Here(Bytes),
+    /// The host has it and was asked for it.
+    Later,
     /// It is not held.
     Missing,
 }
@@ -78,13 +80,19 @@ impl Node {
             .map(|(circuit, _)| *circuit)
     }
 
-    /// Whether a shared torrent is offered over too few circuits.
+    /// Whether a torrent is offered over too few circuits: one that is shared by choice, or that
+    /// is whole and so is fetched over none.
     pub(crate) fn wants_share(&self, id: TorrentId) -> bool {
-        let offers = self
-            .torrents
-            .get(&id)
-            .is_some_and(|torrent| torrent.shared && torrent.percent_told() > 0);
-        offers && self.share_circuits(id).count() < SHARES
+        let offers = self.torrents.get(&id).is_some_and(|torrent| {
+            let is_meant = torrent.shared || torrent.requester.is_complete();
+            is_meant && torrent.percent_told() > 0
+        });
+        let circuits = self.circuits.values();
+        offers
+            && circuits
+                .filter(|own| own.purpose.torrent() == Some(id))
+                .count()
+                < SHARES
     }
 
     /// A spare circuit becomes one over which a torrent is offered.
@@ -230,6 +238,10 @@ impl Node {
                 let mut missing = None;
                 for block in (first..).take(count.into()) {
                     match self.held_block(&name, section, block) {
+                        Held::Later => {
+                            self.say_missing(name, section, missing.take());
+                            self.holder_loading.insert((name, block));
+                        }
                         Held::Here(bytes) => {
                             self.say_missing(name, section, missing.take());
                             let answer = ContentAnswer::Block {
@@ -248,7 +260,53 @@ impl Node {
                 }
                 self.say_missing(name, section, missing);
             }
+            ContentWant::Cancel {
+                name,
+                section: Section::CHUNKS,
+                first,
+                count,
+            } => {
+                let end = first.saturating_add(count.into());
+                self.holder_loading
+                    .retain(|(of, chunk)| *of != name || !(first..end).contains(chunk));
+            }
             ContentWant::Cancel { .. } | ContentWant::Close { .. } => {}
+        }
+    }
+
+    /// The host has given chunks back, or lost them: those that are awaited are served.
+    pub(crate) fn serve_loaded(&mut self, id: TorrentId) {
+        if self.holder_loading.is_empty() {
+            return;
+        }
+        let names = self.torrents.get(&id).map(Torrent::names);
+        let names = names.unwrap_or_default();
+        let awaited: Vec<(Infohash, u32)> = self
+            .holder_loading
+            .iter()
+            .filter(|(name, _)| names.contains(name))
+            .copied()
+            .collect();
+        for (name, block) in awaited {
+            let section = Section::CHUNKS;
+            let answer = match self.held_block(&name, section, block) {
+                Held::Later => continue,
+                Held::Here(bytes) => ContentAnswer::Block {
+                    name,
+                    section,
+                    block,
+                    bytes,
+                },
+                Held::Missing => ContentAnswer::Failed {
+                    name,
+                    scope: Some((section, block, 1)),
+                    reason: DbEndReason::UNAVAILABLE,
+                    tried: None,
+                },
+            };
+            self.holder_loading.remove(&(name, block));
+            self.holder.handle_answer(self.now, answer);
+            self.holder_dirty = true;
         }
     }
 
@@ -264,11 +322,23 @@ impl Node {
         }
     }
 
-    /// A block of what is held.
-    fn held_block(&self, name: &Infohash, section: Section, block: u32) -> Held {
-        self.held(name)
-            .and_then(|torrent| torrent.requester.block(section, block))
-            .map_or(Held::Missing, Held::Here)
+    /// A block of what is held, from memory or asked back of the host.
+    fn held_block(&mut self, name: &Infohash, section: Section, block: u32) -> Held {
+        let id = self.torrents.iter().find_map(|(id, torrent)| {
+            let has = torrent.percent_told() > 0 && torrent.names().contains(name);
+            has.then_some(*id)
+        });
+        let Some((id, torrent)) = id.and_then(|id| Some((id, self.torrents.get_mut(&id)?))) else {
+            return Held::Missing;
+        };
+        match torrent.requester.block(section, block) {
+            Some(bytes) => Held::Here(bytes),
+            None if section == Section::CHUNKS && torrent.requester.load(block) => {
+                self.torrents_dirty.insert(id);
+                Held::Later
+            }
+            None => Held::Missing,
+        }
     }
 
     fn held(&self, name: &Infohash) -> Option<&Torrent> {

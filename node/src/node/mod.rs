@@ -35,6 +35,7 @@ use crate::ids::{CircuitId, LinkId, ReadId, TorrentId};
 use crate::link::{CERT_LIFETIME_SECONDS, LinkCerts};
 use crate::ordb::{Server, ServerConfig};
 use crate::time::Instant;
+use crate::torrent::Infohash;
 
 pub use bridge_line::{BridgeLine, BridgeLineError};
 pub use content::{MAX_TORRENTS, OpenError};
@@ -140,6 +141,8 @@ pub struct Node {
     /// Answers ORDBs to which this node is a holder.
     holder: Server,
     holder_dirty: bool,
+    /// Chunks that the host is asked for on its behalf; bounded by what it may have ahead.
+    holder_loading: BTreeSet<(Infohash, u32)>,
     relays: Relays,
     counters: Counters,
 }
@@ -189,6 +192,7 @@ impl Node {
                 ..ServerConfig::default()
             }),
             holder_dirty: false,
+            holder_loading: BTreeSet::new(),
             relays: Relays::default(),
             counters: Counters::default(),
             config,

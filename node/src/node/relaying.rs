@@ -309,6 +309,7 @@ impl Node {
             // The node says when it is over: it knows whom else to ask.
             sources_wanted: usize::MAX,
             patience: Duration::MAX,
+            relays: true,
             ..Config::default()
         };
         let relay = Relay {
@@ -573,8 +574,9 @@ impl Node {
 
     fn ask_back(&mut self, name: Infohash, circuit: u64) {
         let source = SourceId(self.next_id());
-        // A holder asks nobody: any counter will do.
-        let counter = u8::try_from(self.rng.next_u32() % u32::from(FIRST_COUNTERS)).unwrap_or(0);
+        // A holder asks nobody: any counter will do, but what an ORDB was told stays so.
+        let any = u8::try_from(self.rng.next_u32() % u32::from(FIRST_COUNTERS)).unwrap_or(0);
+        let counter = self.server.level(&name).unwrap_or(any);
         // Who it is nobody knows: its circuit stands for it.
         let mut who = [0; 32];
         if let Some(place) = who.last_chunk_mut() {

@@ -34,6 +34,8 @@ pub struct Config {
     pub patience: Duration,
     /// What an OPEN's counter begins with; smaller after each LOOP.
     pub counter: u8,
+    /// It asks for others: its counter is not its own to make smaller.
+    pub relays: bool,
 }
 
 impl Default for Config {
@@ -47,6 +49,7 @@ impl Default for Config {
             open_timeout: Duration::from_secs(90),
             patience: Duration::from_secs(20),
             counter: 0,
+            relays: false,
         }
     }
 }

@@ -178,6 +178,11 @@ impl Requester {
         (start < end).then(|| blob.slice(start..end))
     }
 
+    /// A chunk that is here and not in memory is asked of the host; whether it is here.
+    pub fn load(&mut self, chunk: u32) -> bool {
+        self.store.load(chunk) || self.store.contains(chunk)
+    }
+
     /// Whether a section that is not here may still come.
     pub fn is_fetching(&self, section: Section) -> bool {
         let lacks_layers =

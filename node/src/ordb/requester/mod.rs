@@ -434,7 +434,7 @@ impl Requester {
         let at = match end.reason {
             DbEndReason::BUSY | DbEndReason::EXHAUSTED => self.now + source.next_backoff(),
             // Perhaps only because another's question had a smaller counter.
-            DbEndReason::LOOP if self.config.counter > 0 => {
+            DbEndReason::LOOP if self.config.counter > 0 && !self.config.relays => {
                 self.config.counter /= 2;
                 self.now + source.next_backoff()
             }

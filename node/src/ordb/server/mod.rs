@@ -397,6 +397,11 @@ impl Server {
         known.level
     }
 
+    /// The counter with which the host asks other ORDBs for a name, if it does.
+    pub fn level(&self, name: &Infohash) -> Option<u8> {
+        self.names.get(name)?.level
+    }
+
     /// The circuits that have streams for this name.
     pub fn circuits_of(&self, name: &Infohash) -> BTreeSet<u64> {
         let streams = self.names.get(name).map(|known| &known.streams);

@@ -7,6 +7,7 @@
 mod faults;
 mod seeds;
 mod server;
+mod standstill;
 mod torrents;
 mod world;
 

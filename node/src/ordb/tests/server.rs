@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::ids::StreamId;
 use crate::ordb::{
-    ContentAnswer, ContentWant, LINGER, MAX_AHEAD_BLOCKS, MAX_QUEUED_BLOCKS,
+    ContentAnswer, ContentWant, LINGER, MAX_AHEAD_BLOCKS, MAX_COUNTER, MAX_QUEUED_BLOCKS,
     MAX_STREAMS_PER_CIRCUIT, Server, ServerConfig, StreamKey,
 };
 use crate::time::Instant;
@@ -594,4 +594,50 @@ fn limits_hold() {
 
 fn open_of(name: Infohash) -> DbQuery {
     DbQuery::Open { counter: 0, name }
+}
+
+#[test]
+fn counters_grow_along_every_way_so_that_no_question_comes_round() {
+    let mut server = Server::new(ServerConfig::default());
+    let open = |server: &mut Server, circuit, counter| {
+        let query = DbQuery::Open {
+            counter,
+            name: NAME,
+        };
+        server.handle_query(NOW, key(circuit, 1), &query).unwrap();
+    };
+    open(&mut server, 1, 3);
+    open(&mut server, 2, 7);
+    // Nobody is asked on yet: whoever comes is taken.
+    assert_eq!(server.open_streams(), 2);
+    assert_eq!(server.raise(&NAME), Some(8));
+    // Its own question, come round, has its own counter or a larger one.
+    for counter in [8, 9, 255] {
+        open(&mut server, u64::from(counter), counter);
+    }
+    let mut body = [0; CELL_BODY_LEN];
+    let mut refused = Vec::new();
+    while let Some(to) = server.poll_transmit(|_| true, &mut body) {
+        let (header, data) = split_relay(&body).unwrap();
+        if let RelayMessage::DbEnd(end) = RelayMessage::decode(header.command, data).unwrap() {
+            refused.push((to.circuit, end.reason));
+        }
+    }
+    let looped = [8, 9, 255].map(|circuit| (circuit, DbEndReason::LOOP));
+    assert_eq!(refused, looped);
+    open(&mut server, 3, 7);
+    assert_eq!(server.open_streams(), 3);
+    assert_eq!(server.raise(&NAME), Some(8), "once raised, it stays");
+}
+
+#[test]
+fn a_question_that_has_gone_far_enough_is_not_asked_on() {
+    let mut server = Server::new(ServerConfig::default());
+    let query = DbQuery::Open {
+        counter: MAX_COUNTER,
+        name: NAME,
+    };
+    server.handle_query(NOW, key(1, 1), &query).unwrap();
+    assert_eq!(server.raise(&NAME), None);
+    assert_eq!(server.raise(&Infohash::V1(InfohashV1([1; 20]))), None);
 }
