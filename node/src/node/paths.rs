@@ -20,7 +20,7 @@ const CIRCUITS_OF_A_PEER: usize = 6;
 /// Circuits that may be under construction at once.
 const BUILDING_MOST: usize = 4;
 /// Circuits that one torrent is fetched over at once, where there are as many ORDBs.
-const SOURCES: usize = 5;
+const SOURCES: usize = 3;
 /// A spare circuit older than this gives way to a fresh one, as in Tor ("MaxCircuitDirtiness").
 const SPARE_LIFE: Duration = Duration::from_secs(600);
 /// How soon building is tried again after a circuit died.

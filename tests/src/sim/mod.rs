@@ -13,7 +13,7 @@ mod views;
 mod wires;
 
 pub use content::{Library, Manner};
-pub use download::{Download, download, hold, restore};
+pub use download::{Download, download, hold};
 pub use keys::KeyPool;
 pub use nat::{Behaviour, Nat};
 pub use views::Views;
@@ -30,9 +30,7 @@ use chive_node::circuit::client::Router;
 use chive_node::ids::LinkId;
 use chive_node::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Transports};
 use chive_node::ordb::ContentAnswer;
-use chive_node::store::{StoreAnswer, StoreWant};
 use chive_node::time::Instant;
-use chive_node::torrent::CHUNK_LEN;
 use chive_node::wire::Roles;
 use rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
@@ -125,8 +123,6 @@ struct Simulated {
     events: Vec<Event>,
     keeps_events: bool,
     library: Library,
-    /// The file that its host keeps, and whether it gives it back wrong.
-    kept: Option<(Bytes, Manner)>,
     answers: VecDeque<(Instant, ContentAnswer)>,
 }
 
@@ -322,7 +318,6 @@ impl World {
             events: Vec::new(),
             keeps_events: true,
             library: Library::default(),
-            kept: None,
             answers: VecDeque::new(),
         });
         self.drain(index);
@@ -357,11 +352,6 @@ impl World {
     /// What a node's host has to offer.
     pub fn library(&mut self, node: NodeIndex) -> &mut Library {
         &mut self.nodes[node.0].library
-    }
-
-    /// A node's host keeps this file, which is the whole of the torrents that it restores.
-    pub fn keep(&mut self, node: NodeIndex, content: Bytes, manner: Manner) {
-        self.nodes[node.0].kept = Some((content, manner));
     }
 
     /// A node, to look at.
