@@ -7,7 +7,6 @@
 mod faults;
 mod seeds;
 mod server;
-mod standstill;
 mod torrents;
 mod world;
 
