@@ -664,14 +664,31 @@ impl Node {
     }
 
     /// What this router could say of those who ask it for a name, or offer one: over which link
-    /// their circuit comes. For whoever checks what a role can know.
-    pub fn views(&self) -> Vec<(LinkId, Infohash)> {
+    /// their circuit comes, and by which number. For whoever checks what a role can know.
+    pub fn views(&self) -> Vec<(LinkId, CircId, Infohash)> {
         let asked = self.server.streams();
         let offered = self.relays.adverts.circuits();
         asked
             .chain(offered)
-            .filter_map(|(circuit, name)| Some((self.routed.get(&circuit)?.previous.0, name)))
+            .filter_map(|(circuit, name)| {
+                let (link, circ) = self.routed.get(&circuit)?.previous;
+                Some((link, circ, name))
+            })
             .collect()
+    }
+
+    /// Whether the circuit of this number on a link is one by which this node's own user asks for,
+    /// or offers, a torrent. The other side of [`Node::views`].
+    pub fn asks_over(&self, link: LinkId, circ: CircId) -> bool {
+        let owner = self
+            .links
+            .get(&link)
+            .and_then(|link| link.circuits.get(&circ));
+        let Some(Owner::Own(own)) = owner else {
+            return false;
+        };
+        let own = self.circuits.get(own);
+        own.is_some_and(|own| own.purpose.torrent().is_some())
     }
 
     /// Fills `bytes` with the node's own randomness.

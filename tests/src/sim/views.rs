@@ -11,8 +11,9 @@ use super::{NodeIndex, World};
 pub struct Views {
     /// The names that each router was asked for or told of.
     pub names: BTreeMap<NodeIndex, BTreeSet<Infohash>>,
-    /// Who asked or told, as far as the router could tell: the other end of the link over which
-    /// the circuit came.
+    /// Who asked or told and was next to the router: the other end of the link over which the
+    /// circuit came, where that circuit is its own. What is passed on for others does not count:
+    /// their names it does not bear.
     pub linked: BTreeSet<(NodeIndex, NodeIndex, Infohash)>,
 }
 
@@ -20,18 +21,21 @@ impl Views {
     /// Looks at every router now. To be called often: what came and went between is not seen.
     pub fn look(&mut self, world: &World) {
         for (index, simulated) in world.nodes.iter().enumerate() {
-            for (link, name) in simulated.node.views() {
+            for (link, circ, name) in simulated.node.views() {
                 let router = NodeIndex(index);
                 self.names.entry(router).or_default().insert(name);
                 let Some(wire) = simulated.links.get(&link) else {
                     continue;
                 };
                 let wire = &world.wires[*wire];
-                let other = match wire.dialler.0 == index {
-                    true => wire.acceptor.0,
-                    false => wire.dialler.0,
+                let (other, their_link) = match wire.dialler == (index, link) {
+                    true => wire.acceptor,
+                    false => (wire.dialler.0, Some(wire.dialler.1)),
                 };
-                self.linked.insert((router, NodeIndex(other), name));
+                let asks = |link| world.nodes[other].node.asks_over(link, circ);
+                if their_link.is_some_and(asks) {
+                    self.linked.insert((router, NodeIndex(other), name));
+                }
             }
         }
     }
