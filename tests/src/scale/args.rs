@@ -37,7 +37,7 @@ pub struct Args {
     /// The seed: the same gives the same run.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
-    /// Only these parts, separated by commas: lookups, hidden, views, faults, liars.
+    /// Only these parts, separated by commas: lookups, hidden, views, placed, liars, faults.
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Write the figures here too.

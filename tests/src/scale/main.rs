@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn sim(args: &scale::args::Args) -> Result<()> {
-    const PARTS: [&str; 5] = ["lookups", "hidden", "views", "faults", "liars"];
+    const PARTS: [&str; 6] = ["lookups", "hidden", "views", "placed", "liars", "faults"];
     for only in &args.only {
         anyhow::ensure!(
             PARTS.contains(&only.as_str()),

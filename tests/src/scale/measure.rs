@@ -9,6 +9,8 @@ use chive_node::node::Event;
 use chive_node::time::Instant;
 use chive_node::torrent::Infohash;
 
+use serde::Serialize;
+
 use super::population::{Population, Tab};
 use super::report::Colluding;
 use crate::sim::{Download, NodeIndex, Views, hold};
@@ -166,15 +168,9 @@ impl Population {
     }
 
     /// Tabs share files and others fetch them, while all that every router sees is recorded.
-    pub fn views(&mut self, count: u64, adversary_percent: u32) -> Seen {
-        let colludes: BTreeMap<RsaId, bool> = self
-            .tabs
-            .iter()
-            .map(|tab| (tab.rsa, tab.colludes))
-            .collect();
+    pub fn views(&mut self, count: u64) -> Seen {
         let mut seen = Seen::default();
         let mut views = Views::default();
-        let mut expected = 0.0;
         let mut next = 0;
         let mut under_way: Vec<Fetch> = Vec::new();
         // Who asked for and who held each name.
@@ -224,16 +220,7 @@ impl Population {
                 if fetch.download.step(&mut self.world) {
                     seen.downloads += 1;
                     seen.wrong += u64::from(fetch.download.bytes != fetch.torrent.content);
-                    for (entry, ordb) in &fetch.pairs {
-                        let bad = |id| colludes.get(id).copied().unwrap_or(false);
-                        seen.circuits += 1;
-                        seen.pairs += u64::from(bad(entry) && bad(ordb));
-                        // Independent draws: each end by the share of tabs among those it is
-                        // drawn from. Entries are long-lived routers where there are any.
-                        let share = f64::from(adversary_percent) / 100.0;
-                        let of_tabs = |id| f64::from(u8::from(colludes.contains_key(id)));
-                        expected += share * share * of_tabs(entry) * of_tabs(ordb);
-                    }
+                    self.count_pairs(&fetch.pairs, &mut seen);
                     self.forget(&fetch, &there);
                 } else {
                     still.push(fetch);
@@ -249,8 +236,76 @@ impl Population {
                 seen.linkable += 1;
             }
         }
-        seen.expected = expected;
         seen
+    }
+
+    /// How many of a download's circuits have both ends in the adversary's hand, and how many
+    /// would if the ends were drawn independently.
+    fn count_pairs(&self, pairs: &BTreeSet<(RsaId, RsaId)>, seen: &mut Seen) {
+        // Entries are long-lived routers, ORDBs are any.
+        let entries = self.adversary_share(self.long_lived.iter());
+        let tabs = self.tabs.iter().map(|tab| &tab.member);
+        let ordbs = self.adversary_share(self.long_lived.iter().chain(tabs));
+        let both = |pair: &&(RsaId, RsaId)| self.colludes(pair.0) && self.colludes(pair.1);
+        let count = pairs.len() as f64;
+        seen.circuits += pairs.len() as u64;
+        seen.pairs += pairs.iter().filter(both).count() as u64;
+        seen.expected += count * entries * ordbs;
+        // One entry stands for all circuits of a download, so they are bad together: the variance
+        // of the number of pairs is that of E * (O1 + … + Ok).
+        let squares = count * ordbs * (1.0 - ordbs) + (count * ordbs).powi(2);
+        seen.variance += entries * squares - (count * entries * ordbs).powi(2);
+    }
+
+    /// IDs that are nearest of all to a victim's are made and put into the network: how often the
+    /// victim takes them for a hop, while it asks for `names` names one after another.
+    pub fn placed(&mut self, identities: u32, names: u32) -> Placed {
+        let victim = self.settled_tab(&BTreeSet::new());
+        let mut placed = BTreeSet::new();
+        for _ in 0..identities {
+            self.world.place_next(Key::from(victim.rsa));
+            placed.insert(self.add_tab().rsa);
+        }
+        self.run(SETTLED * 5);
+        let mut outcome = Placed::default();
+        let mut seen = BTreeSet::new();
+        for number in 0..names {
+            if !self.is_there(victim) {
+                break;
+            }
+            let magnet = small_torrent(2_000_000 + u64::from(number)).magnet;
+            let opened = self
+                .world
+                .call(victim.node, |node, now| node.open_torrent(now, magnet));
+            for _ in 0..20 {
+                self.run(Duration::from_secs(1));
+                if !self.is_there(victim) {
+                    break;
+                }
+                for circuit in self.node(victim).circuits() {
+                    let complete = circuit.hops == circuit.path.len();
+                    if complete && seen.insert(circuit.circuit) {
+                        for hop in circuit.path.iter().skip(1) {
+                            outcome.hops += 1;
+                            outcome.placed += u64::from(placed.contains(&hop.rsa));
+                        }
+                    }
+                }
+            }
+            if let (Ok(id), true) = (opened, self.is_there(victim)) {
+                self.world
+                    .call(victim.node, |node, now| node.close_torrent(now, id));
+            }
+        }
+        let all = (self.tabs.len() + self.long_lived.len()) as f64;
+        let share = f64::from(identities) / all;
+        outcome.expected = outcome.hops as f64 * share;
+        outcome.bound = outcome.expected + 3.0 * (outcome.expected * (1.0 - share)).sqrt() + 1.0;
+        outcome
+    }
+
+    fn is_there(&self, tab: Tab) -> bool {
+        self.tabs.iter().any(|there| there.node == tab.node)
     }
 
     fn forget(&mut self, fetch: &Fetch, there: &BTreeSet<NodeIndex>) {
@@ -298,13 +353,27 @@ pub struct Seen {
     pub pairs: u64,
     /// As many as independent draws would give.
     pub expected: f64,
+    /// The variance of that.
+    pub variance: f64,
+}
+
+/// What IDs that were placed near a victim gained.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Placed {
+    /// Hops of the victim's circuits after the entry.
+    pub hops: u64,
+    /// Those that were placed.
+    pub placed: u64,
+    /// As many as IDs anywhere would be.
+    pub expected: f64,
+    /// Three standard deviations above that, and one.
+    pub bound: f64,
 }
 
 impl Seen {
     /// For the report.
     pub fn colluding(&self, adversary_percent: u32) -> Colluding {
-        // Three standard deviations of a binomial of small probability, and one for small numbers.
-        let bound = self.expected + 3.0 * self.expected.sqrt() + 1.0;
+        let bound = self.expected + 3.0 * self.variance.sqrt() + 1.0;
         Colluding {
             adversary_percent,
             circuits: self.circuits,

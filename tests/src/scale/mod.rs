@@ -7,8 +7,8 @@ mod measure;
 mod population;
 mod report;
 
-pub use measure::{Lookups, Seen, small_torrent};
-pub use population::{ARRIVAL, Plan, Population, Tab};
+pub use measure::{Lookups, Placed, Seen, small_torrent};
+pub use population::{ARRIVAL, Member, Plan, Population, Tab};
 pub use report::{Colluding, Recovery, Report};
 
 use std::time::Duration;
@@ -57,11 +57,16 @@ pub fn run(args: &Args, mut say: impl FnMut(&str)) -> Report {
     }
     if wants("views") {
         say("downloads, and all that every router sees of them");
-        let seen = population.views(u64::from(args.downloads), args.adversary);
+        let seen = population.views(u64::from(args.downloads));
         report.linkable_views = Some(seen.linkable);
         report.downloads = Some(seen.downloads);
         report.colluding_pairs = Some(seen.colluding(args.adversary));
         report.wrong_bytes_stored = Some(seen.wrong);
+    }
+    if wants("placed") {
+        say("IDs next to a victim's are put into the network");
+        let identities = (args.peers / 20).max(2);
+        report.placed = Some(population.placed(identities, 40));
     }
     if wants("liars") {
         say("some of those who hold a file give wrong bytes");

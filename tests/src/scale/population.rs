@@ -1,5 +1,6 @@
 //! Who is in a simulated network: bridges, facilitators, and tabs that come and go.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chive_node::ids::RsaId;
@@ -25,10 +26,19 @@ pub struct Tab {
     pub node: NodeIndex,
     /// Its ID.
     pub rsa: RsaId,
-    /// Whether it is in the adversary's hand.
-    pub colludes: bool,
+    /// What is known of it as a router.
+    pub member: Member,
     /// Since when.
     pub since: Instant,
+}
+
+/// A router of the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Its ID.
+    pub rsa: RsaId,
+    /// Whether it is in the adversary's hand.
+    pub colludes: bool,
 }
 
 /// What a network is to be.
@@ -67,8 +77,12 @@ pub struct Population {
     pub bridges: Vec<NodeIndex>,
     /// Its facilitators.
     pub facilitators: Vec<NodeIndex>,
+    /// Both of them as routers.
+    pub long_lived: Vec<Member>,
     /// The tabs that are there.
     pub tabs: Vec<Tab>,
+    /// All IDs that were ever in the adversary's hand.
+    bad: BTreeSet<RsaId>,
     plan: Plan,
 }
 
@@ -91,9 +105,12 @@ impl Population {
             world,
             bridges,
             facilitators,
+            long_lived: Vec::new(),
             tabs: Vec::new(),
+            bad: BTreeSet::new(),
             plan,
         };
+        population.draw_long_lived();
         let between = ARRIVAL / plan.tabs.max(1);
         for _ in 0..plan.tabs {
             population.add_tab();
@@ -113,14 +130,57 @@ impl Population {
         }
         let node = self.world.add_tab_router(&bridges, nat, |_| {});
         self.world.keep_events(node, false);
+        let rsa = self.world.router(node).rsa;
+        let colludes = self.world.below(100) < u64::from(self.plan.adversary);
         let tab = Tab {
             node,
-            rsa: self.world.router(node).rsa,
-            colludes: self.world.below(100) < u64::from(self.plan.adversary),
+            rsa,
+            member: self.member(rsa, colludes),
             since: self.world.now(),
         };
         self.tabs.push(tab);
         tab
+    }
+
+    fn member(&mut self, rsa: RsaId, colludes: bool) -> Member {
+        if colludes {
+            self.bad.insert(rsa);
+        }
+        Member { rsa, colludes }
+    }
+
+    /// As many of the bridges and facilitators as of the tabs are in the adversary's hand; they are
+    /// few, so not by chance.
+    fn draw_long_lived(&mut self) {
+        let all: Vec<NodeIndex> = self
+            .bridges
+            .iter()
+            .chain(&self.facilitators)
+            .copied()
+            .collect();
+        let bad = (all.len() * self.plan.adversary as usize).div_ceil(100);
+        let step = all.len().checked_div(bad).unwrap_or(usize::MAX).max(1);
+        for (place, node) in all.into_iter().enumerate() {
+            let rsa = self.world.router(node).rsa;
+            let colludes = place % step == 0 && place / step < bad;
+            let member = self.member(rsa, colludes);
+            self.long_lived.push(member);
+        }
+    }
+
+    /// Whether an ID is, or was, in the adversary's hand.
+    pub fn colludes(&self, rsa: RsaId) -> bool {
+        self.bad.contains(&rsa)
+    }
+
+    /// The share of some routers that is in the adversary's hand.
+    pub fn adversary_share<'a>(&self, members: impl Iterator<Item = &'a Member>) -> f64 {
+        let (mut bad, mut all) = (0_u32, 0_u32);
+        for member in members {
+            all += 1;
+            bad += u32::from(member.colludes);
+        }
+        f64::from(bad) / f64::from(all.max(1))
     }
 
     /// As hosts on the Internet are: most behind a NAT that can be punched, some behind one that

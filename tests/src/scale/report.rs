@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::measure::Placed;
+
 /// The figures. What was not measured is missing.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -26,6 +28,8 @@ pub struct Report {
     pub downloads: Option<u64>,
     /// Circuits whose entry and ORDB are both in the adversary's hand.
     pub colluding_pairs: Option<Colluding>,
+    /// What IDs that were placed near a victim gained as its hops.
+    pub placed: Option<Placed>,
     /// Chunks that were stored and are not what their name says.
     pub wrong_bytes_stored: Option<u64>,
     /// Downloads that finished though some holders lied, and all of them.
@@ -110,6 +114,15 @@ impl Report {
                     pairs.adversary_percent,
                     pairs.expected,
                     pairs.bound
+                )
+            }),
+        );
+        line(
+            "hops that were placed next to their victim",
+            self.placed.map(|placed| {
+                format!(
+                    "{} of {} (anywhere: {:.1}, bound {:.1})",
+                    placed.placed, placed.hops, placed.expected, placed.bound
                 )
             }),
         );

@@ -2,12 +2,15 @@
 //! but a simulation.
 
 use chacha20::ChaCha20Rng;
+use chive_node::ids::Key;
 use chive_node::link::Identity;
 use rand_core::{Rng, SeedableRng};
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::traits::PrivateKeyParts;
 use rsa::{BoxedUint, RsaPrivateKey};
 
+/// How many identities are made to find one that is near a place.
+const TRIES: usize = 500;
 /// How [`Identity::to_secret_bytes`] begins.
 const MAGIC: &[u8] = b"chive-identity-1";
 
@@ -18,6 +21,8 @@ pub struct KeyPool {
     primes: Vec<BoxedUint>,
     /// The next pair.
     next: (usize, usize),
+    /// Where the next identity is to be.
+    near: Option<Key>,
 }
 
 impl Default for KeyPool {
@@ -26,13 +31,37 @@ impl Default for KeyPool {
             rng: ChaCha20Rng::from_seed([112; 32]),
             primes: Vec::new(),
             next: (0, 1),
+            near: None,
         }
     }
 }
 
 impl KeyPool {
+    /// The next identity is the nearest to `key` of [`TRIES`]: what somebody does who wants to be
+    /// there.
+    pub fn place_next(&mut self, key: Key) {
+        self.near = Some(key);
+    }
+
     /// An identity that nobody in this world has yet.
     pub fn identity(&mut self, rng: &mut impl Rng) -> Identity {
+        let Some(key) = self.near.take() else {
+            return self.any(rng);
+        };
+        let tries = (0..TRIES).map(|_| self.any(rng));
+        let distance = |identity: &Identity| {
+            let id = identity.ids().rsa.0;
+            let bytes: Vec<u8> = id
+                .iter()
+                .zip(key.0)
+                .map(|(one, other)| one ^ other)
+                .collect();
+            bytes
+        };
+        tries.min_by_key(distance).expect("there are some")
+    }
+
+    fn any(&mut self, rng: &mut impl Rng) -> Identity {
         let (one, other) = self.next;
         self.next = if one + 1 < other {
             (one + 1, other)

@@ -27,7 +27,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use chacha20::ChaCha20Rng;
 use chive_node::circuit::client::Router;
-use chive_node::ids::LinkId;
+use chive_node::ids::{Key, LinkId};
 use chive_node::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Transports};
 use chive_node::ordb::ContentAnswer;
 use chive_node::time::Instant;
@@ -246,6 +246,12 @@ impl World {
         let node = self.add(config, certificate, Some(Arc::new(router)));
         self.nodes[node.0].nat = nat;
         node
+    }
+
+    /// The next node that is added has an ID near `key`, as somebody has who made hundreds and took
+    /// the nearest.
+    pub fn place_next(&mut self, key: Key) {
+        self.keys.place_next(key);
     }
 
     /// Says whether a node's events are kept for [`World::take_events`]; they are unless said
