@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 const RUNS: usize = 3;
 
 /// A swarm with one torrent of noise.
-async fn swarm(bytes: u64) -> Result<Option<(Swarm, tempfile::TempDir)>> {
+pub(crate) async fn swarm(bytes: u64) -> Result<Option<(Swarm, tempfile::TempDir)>> {
     let Some(tool) = Swarm::tool() else {
         return Ok(None);
     };
@@ -37,7 +37,7 @@ async fn swarm(bytes: u64) -> Result<Option<(Swarm, tempfile::TempDir)>> {
     Ok(Some((swarm, folder)))
 }
 
-fn noise(file: &Path, bytes: u64) -> Result<()> {
+pub(crate) fn noise(file: &Path, bytes: u64) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
     let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ bytes;
     for _ in 0..bytes / 8 {
@@ -50,8 +50,18 @@ fn noise(file: &Path, bytes: u64) -> Result<()> {
 }
 
 /// A network that finds peers by the swarm's tracker and DHT.
-async fn network(page: &BenchPage, swarm: &Swarm) -> Result<Network> {
+pub(crate) async fn network(page: &BenchPage, swarm: &Swarm) -> Result<Network> {
+    network_of(2, page, swarm).await
+}
+
+/// The same with so many facilitators.
+pub(crate) async fn network_of(
+    facilitators: usize,
+    page: &BenchPage,
+    swarm: &Swarm,
+) -> Result<Network> {
     let config = Config {
+        facilitators,
         trackers: vec![swarm.tracker().to_owned()],
         dht: Dht::Bootstrap(vec![swarm.dht_bootstrap().to_owned()]),
         ..Config::default()
@@ -162,7 +172,7 @@ fn relays_cpu(said: &str) -> Option<f64> {
         .min_by(f64::total_cmp)
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied()
 }

@@ -3,17 +3,24 @@
 use anyhow::{Result, bail};
 use chive_benches::args::Args;
 use chive_benches::report::{self, Row};
-use chive_benches::{bulk, idle};
+use chive_benches::{bulk, circuits, idle, mesh, store};
 use clap::Parser;
 
 /// All that can be named with `--only`.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 13] = [
     "first-mib",
     "bulk-vs-tor",
     "bulk-vs-swarm",
     "relay-cpu",
     "bridge-idle-memory",
     "facilitator-idle-memory",
+    "direct-dial-goodput",
+    "mesh-goodput",
+    "introduction-time",
+    "introduction-circuit",
+    "share-hashing",
+    "store-write",
+    "tab-memory",
 ];
 
 /// Chive's benchmarks, each a ratio to a named peer or limit.
@@ -54,6 +61,32 @@ async fn main() -> Result<()> {
                 .into_iter()
                 .filter(|row| wanted(row.name)),
         );
+    }
+    if wanted("introduction-circuit") {
+        rows.push(circuits::circuit()?);
+    }
+    if wanted("direct-dial-goodput") {
+        rows.push(mesh::direct_dial().await?);
+    }
+    if ["mesh-goodput", "introduction-time"]
+        .into_iter()
+        .any(wanted)
+    {
+        rows.extend(
+            mesh::mesh()
+                .await?
+                .into_iter()
+                .filter(|row| wanted(row.name)),
+        );
+    }
+    if wanted("share-hashing") {
+        rows.push(store::hashing().await?);
+    }
+    if wanted("store-write") {
+        rows.push(store::write().await?);
+    }
+    if wanted("tab-memory") {
+        rows.push(store::memory().await?);
     }
     print!("{}", report::table(&rows));
     if let Some(file) = &args.json {

@@ -95,7 +95,7 @@ pub(crate) async fn download(
 }
 
 /// Percent-escapes all but letters and digits.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),

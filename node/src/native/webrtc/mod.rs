@@ -5,6 +5,7 @@
 //! its network. Then each peer has a task, which runs its ICE, DTLS and SCTP (str0m, which does no
 //! I/O) and is its link; the port's task only says whose datagram is whose.
 
+mod bare;
 mod certificate;
 mod certificate_hash;
 mod channel;
@@ -37,6 +38,7 @@ use super::stats::Stats;
 use crate::link::Binding;
 use crate::sensitive::Sensitive;
 
+pub use bare::BareChannel;
 pub use certificate::{DtlsCertificate, NoCertificate};
 
 use channel::{Channel, Parts};
