@@ -38,7 +38,7 @@ import { typeOf } from './types.js';
  * @property {number} [findTimeoutMs] how long a torrent is looked for
  * @property {boolean} [route] whether this tab is a router for others too, which it is unless told otherwise
  * @property {string[]} [stun] `stun:HOST:PORT`, who tell this tab how it is seen from outside; the
- *   first of the peers, or of those in `bridge.json`, unless others are named
+ *   first of the peers, of those in `bridge.json`, and of those where circuits begin, unless others are named
  */
 
 /**
@@ -81,6 +81,10 @@ import { typeOf } from './types.js';
  * @property {TorrentStatus[]} torrents
  * @property {{sent: number, received: number}} link_bytes
  * @property {number} [routers_known] routers that the bridges told of
+ * @property {string | null} [id] who this tab is for others, in this session; null if it only asks
+ * @property {{circuits: number, bytes: number}} [carried] of others' circuits
+ * @property {number[]} [buckets] contacts in each of Kademlia's 160 buckets
+ * @property {number} [peers_known] contacts in all of them
  * @property {{kind: 'bridge' | 'facilitator' | 'tab', id: string, state: string, sent: number, received: number}[]} [links]
  * @property {string | null} [asks_only] why this tab is no router for others, in a sentence
  */
@@ -95,6 +99,10 @@ const KEEP_ALIVE_MS = 15_000;
 const MAX_TORRENT_FILE_BYTES = 32 * 1024 * 1024;
 /** Peers that are asked how they see us: each learns our address, as whoever is dialled does. */
 const MAX_STUN = 2;
+/** Routers that an invitation names: a QR code has no room for many. */
+const MAX_INVITED = 6;
+/** Where the routers that circuits begin at are written down. */
+const ENTRIES_KEY = 'chive:entries';
 /** `blob()` holds all of a file at once; a larger one is for `url` and `stream()`. */
 export const MAX_BLOB_BYTES = 2 ** 31 - 1;
 
@@ -133,6 +141,8 @@ export class Chive extends EventTarget {
   #keepAlive = 0;
   /** @type {Connections | null} */
   #connections = null;
+  /** Where others can enter too, in the order in which they were learned of. @type {{bridges: string[], peers: string[], entries: string[], stun: string[] | undefined}} */
+  #routers = { bridges: [], peers: [], entries: [], stun: undefined };
   /** @type {Error | null} */
   #ended = null;
 
@@ -159,15 +169,18 @@ export class Chive extends EventTarget {
     const named = options.bridges?.length || peers.length;
     const { bridges, seers } = named ? { bridges: options.bridges ?? [], seers: peers } : await defaultBridges();
     const chive = new Chive();
+    const entries = keptEntries();
+    chive.#routers = { bridges, peers: seers, entries, stun: options.stun };
     try {
       const serving = chive.#serve();
       chive.#connections = await Connections.create(
         (message, transfer = []) => chive.#worker.postMessage(message, transfer),
-        options.stun ?? seers.slice(0, MAX_STUN).map((line) => `stun:${addressOf(line)}`),
+        chive.#seers(),
       );
       await chive.#call('start', {
         bridges,
         peers,
+        entries,
         // Who comes in by a router at home may meet others there.
         allow_private: [...bridges, ...peers.map((line) => `ws://${addressOf(line)}`)].some(isAtHome),
         hops: options.hops ?? 3,
@@ -270,6 +283,27 @@ export class Chive extends EventTarget {
     await this.#call('setLimits', limits);
   }
 
+  /**
+   * What an invitation says, behind the page's address: whoever opens it enters where this tab does.
+   * @param {{bridges?: boolean, peers?: boolean}} [what] bridges, and routers that are entered by WebRTC
+   * @returns {string} `#bridge=…&peer=…`
+   */
+  invite({ bridges = true, peers = true } = {}) {
+    const { bridges: ways, peers: named, entries } = this.#routers;
+    const lines = [
+      ...(bridges ? ways.map((line) => `bridge=${encodeURIComponent(line)}`) : []),
+      ...(peers ? [...new Set([...named, ...entries])].map((line) => `peer=${encodeURIComponent(line)}`) : []),
+    ];
+    if (lines.length === 0) throw new Error('This tab does not know yet where others could enter. Try again in a minute.');
+    return `#${lines.slice(0, MAX_INVITED).join('&')}`;
+  }
+
+  /** Who tell this tab how it is seen from outside. */
+  #seers() {
+    const { peers, entries, stun } = this.#routers;
+    return stun ?? [...new Set([...peers, ...entries])].slice(0, MAX_STUN).map((line) => `stun:${addressOf(line)}`);
+  }
+
   /** @returns {Promise<{used_bytes: number, quota_bytes: number, kept: 'opfs' | 'indexeddb' | 'memory', error: string | null}>} */
   store() {
     return this.#call('store', {});
@@ -353,6 +387,12 @@ export class Chive extends EventTarget {
 
   /** @param {any} event from the node */
   #dispatch({ type, ...detail }) {
+    if (type === 'entries') {
+      this.#routers.entries = detail.lines;
+      this.#connections?.setStun(this.#seers());
+      keepEntries(detail.lines);
+      return;
+    }
     if (type === 'forgotten') {
       this.#torrents.clear();
       type = 'torrents';
@@ -695,6 +735,25 @@ async function defaultBridges() {
   return { bridges: bridges.map(String), seers: Array.isArray(peers) ? peers.map(String) : [] };
 }
 
+/** Where circuits began in earlier sessions: a new place each time would be an adversary's some time. */
+function keptEntries() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(ENTRIES_KEY) ?? '[]');
+    return Array.isArray(kept) ? kept.filter((line) => typeof line === 'string') : [];
+  } catch {
+    return [];
+  }
+}
+
+/** @param {string[]} lines */
+function keepEntries(lines) {
+  try {
+    localStorage.setItem(ENTRIES_KEY, JSON.stringify(lines));
+  } catch {
+    // They hold while the tab is open.
+  }
+}
+
 /** Where a peer's line leads: `IP:PORT`. @param {string} line */
 function addressOf(line) {
   return line.replace(/#.*$/, '').replace(/:[^:]*$/, '');
@@ -704,7 +763,7 @@ function addressOf(line) {
 function isAtHome(url) {
   if (!URL.canParse(url)) return false;
   const { hostname } = new URL(url);
-  return /^(localhost|127\..*|10\..*|192\.168\..*|172\.(1[6-9]|2\d|3[01])\..*|\[(::1|f[cde].*)\])$/.test(hostname);
+  return /^((.*\.)?localhost|127\..*|10\..*|192\.168\..*|172\.(1[6-9]|2\d|3[01])\..*|\[(::1|f[cde].*)\])$/.test(hostname);
 }
 
 /** A share of the memory that the device says it has; of one that does not say, a small phone's. */

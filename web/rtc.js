@@ -54,8 +54,18 @@ export class Connections {
   constructor({ certificate, certificate_sha256, stun = [], tell }) {
     this.#certificate = certificate;
     this.certificate_sha256 = certificate_sha256;
-    this.#iceServers = stun.length ? [{ urls: stun }] : [];
+    /** @type {RTCIceServer[]} */
+    this.#iceServers = [];
+    this.setStun(stun);
     this.#tell = tell;
+  }
+
+  /**
+   * Who tell connections that are made from now on how they are seen.
+   * @param {string[]} stun `stun:HOST:PORT`
+   */
+  setStun(stun) {
+    this.#iceServers = stun.length ? [{ urls: stun }] : [];
   }
 
   /**

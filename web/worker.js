@@ -18,6 +18,8 @@ import { typeOf } from './types.js';
 const MAX_READ_BYTES = 256 * 1024;
 /** How often the page is told of the state while it changes. */
 const STATUS_INTERVAL_MS = 250;
+/** How often while nothing is known to have changed. */
+const STATUS_AT_LEAST_MS = 1000;
 /**
  * A stream that nobody pulled from for so long gives its read back, and takes
  * another at the next pull. A paused film keeps its own long, for the node goes
@@ -59,6 +61,8 @@ const streams = new Set();
 /** @type {any[]} events that the page has not been told of */
 let events = [];
 let changed = false;
+/** When the page was last told of the state. */
+let told = -Infinity;
 /** The service worker's latest life. @type {string | undefined} */
 let life;
 
@@ -116,8 +120,8 @@ const calls = {
   },
   async setLimits({ store_bytes: bytes, up = 0, down = 0, carry = true, carry_rate: carryRate = 0 }) {
     if (bytes !== undefined) await store?.setLimit(bytes);
-    if (up > 0 || down > 0 || carryRate > 0) throw new Error('This version cannot limit its speed yet.');
-    if (!carry) throw new Error('This version cannot stop carrying for others while it is open yet.');
+    host.set_carry(carry, carryRate);
+    if (up > 0 || down > 0) throw new Error('This version cannot limit the speed of its own transfers yet.');
   },
   store: () => store?.status() ?? { used_bytes: 0, quota_bytes: 0, kept: 'memory', error: null },
   forget: () => store?.forget(),
@@ -207,8 +211,11 @@ function tickNow() {
 
 function tick() {
   letIdleReadsGo();
-  if (!changed && torrents.size === 0) return;
+  const now = performance.now();
+  // Links and what is carried change without an event.
+  if (!changed && torrents.size === 0 && now - told < STATUS_AT_LEAST_MS) return;
   changed = false;
+  told = now;
   tell({ status: { ...host.status(), asks_only: asksOnly } });
 }
 

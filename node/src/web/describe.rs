@@ -8,6 +8,9 @@ use crate::ordb::Failure;
 use crate::torrent::Metainfo;
 use crate::wire::Roles;
 
+/// Kademlia's: one for each bit of an ID.
+const BUCKETS: usize = 160;
+
 /// An event as the page gets it; nothing for those that are the host's own.
 pub(super) fn event(node: &Node, event: &Event) -> Option<Value> {
     Some(match event {
@@ -52,6 +55,10 @@ pub(super) fn event(node: &Node, event: &Event) -> Option<Value> {
                 "state": word,
                 "message": message,
             })
+        }
+        Event::Entries(lines) => {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            json!({ "type": "entries", "lines": lines })
         }
         Event::Circuits => json!({ "type": "circuits" }),
         _ => return None,
@@ -101,11 +108,23 @@ pub(super) fn status(node: &Node) -> Value {
     let torrents: Vec<Value> = node.torrents().map(|id| torrent(node, id)).collect();
     let links: Vec<Value> = node.neighbours().iter().map(link).collect();
     let counters = node.counters();
+    let carried = node.carried();
+    let mut buckets = vec![0; BUCKETS];
+    let mut peers_known = 0;
+    for (bucket, contacts) in node.buckets() {
+        peers_known += contacts;
+        if let Some(fill) = buckets.get_mut(usize::from(bucket)) {
+            *fill = contacts;
+        }
+    }
     json!({
         "links": links,
         "bridges": bridges,
         "circuits": circuits,
         "torrents": torrents,
+        "carried": { "circuits": carried.circuits, "bytes": carried.bytes },
+        "buckets": buckets,
+        "peers_known": peers_known,
         "routers_known": node.gauges().routers,
         "link_bytes": { "sent": counters.bytes_sent, "received": counters.bytes_received },
     })

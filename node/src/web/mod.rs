@@ -20,7 +20,7 @@ use wasm_bindgen::prelude::*;
 use crate::ids::{LinkId, ReadId, SignatureId, TorrentId};
 use crate::link::Identity;
 use crate::node::{
-    BridgeLine, Config, Event, HostKey, Input, Limits, Node, Output, Target, Transports,
+    BridgeLine, Carry, Config, Event, HostKey, Input, Limits, Node, Output, Target, Transports,
 };
 use crate::ordb::{Demand, Read};
 use crate::time::Instant;
@@ -42,6 +42,9 @@ struct Settings {
     /// Routers that are entered by WebRTC.
     #[serde(default)]
     peers: Vec<String>,
+    /// Routers that earlier sessions began their circuits at.
+    #[serde(default)]
+    entries: Vec<String>,
     /// Whether addresses that only exist at home are dialled.
     #[serde(default)]
     allow_private: bool,
@@ -105,6 +108,8 @@ struct Inner {
     transports: BTreeMap<LinkId, Transport>,
     /// SHA-256 of the DTLS certificate that the page shows in WebRTC.
     dtls_sha256: Option<[u8; 32]>,
+    /// Who this tab is for others, if it is anybody.
+    id: Option<String>,
     /// What the page is to be told once the node is let go of.
     told: Vec<Value>,
     on_event: Function,
@@ -135,7 +140,7 @@ impl Transport {
 
 #[wasm_bindgen]
 impl Host {
-    /// Starts a node. `settings` is `{bridges, peers?, allow_private?, hops?, memory_bytes?, max_metadata_bytes?,
+    /// Starts a node. `settings` is `{bridges, peers?, entries?, allow_private?, hops?, memory_bytes?, max_metadata_bytes?,
     /// find_timeout_ms?, dtls_sha256?, route?, identity?: {rsa, ed25519}}`, `seed` 64 bytes of `crypto.getRandomValues`;
     /// `on_event` is called with one object an event.
     #[wasm_bindgen(constructor)]
@@ -155,7 +160,10 @@ impl Host {
         };
         let config = config_from(&settings, onion)?;
         let dtls_sha256 = config.dtls_certificate_sha256;
+        let id = config.identity.as_ref();
+        let id = id.map(|identity| identity.ids().rsa.to_string());
         let inner = Inner {
+            id,
             node: Node::new(config, seed, Instant::ZERO),
             began_ms: performance_now(),
             transports: BTreeMap::new(),
@@ -300,10 +308,22 @@ impl Host {
         handle(&self.0, Input::Signed { request, signature });
     }
 
+    /// Whether circuits of others are carried, and how many bytes of them in a second; 0 is no
+    /// limit.
+    pub fn set_carry(&self, on: bool, bytes_per_second: f64) {
+        let carry = Carry {
+            on,
+            bytes_per_second: (bytes_per_second > 0.0).then_some(bytes_per_second as u64),
+            ..Carry::default()
+        };
+        self.with(|node, now| node.set_limits(now, carry));
+    }
+
     /// Bridges, circuits, torrents and bytes, as a plain object.
     pub fn status(&self) -> JsValue {
         let inner = self.0.borrow();
         let mut status = describe::status(&inner.node);
+        status["id"] = inner.id.clone().into();
         if let Some(storage) = &inner.storage {
             storage.describe(&mut status);
         }
@@ -377,7 +397,12 @@ fn config_from(settings: &Settings, onion_secret: [u8; 32]) -> Result<Config, Js
         identity,
         tls_certificate_sha256: None,
         dtls_certificate_sha256,
-        entries: Vec::new(),
+        // What was kept is only worth something where it is understood.
+        entries: settings
+            .entries
+            .iter()
+            .filter_map(|line| line.parse().ok())
+            .collect(),
         transports: Transports {
             webrtc: dtls_certificate_sha256.is_some(),
             ..Transports::TAB

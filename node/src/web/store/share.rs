@@ -143,6 +143,7 @@ impl Host {
                 wanted: true,
             };
             this.node.set_wanted(now, id, true);
+            this.node.share_torrent(now, id, true);
             this.node.set_paused(now, id, false);
             let kept = Kept {
                 id,
