@@ -473,4 +473,43 @@ mod tests {
         // A point of low order makes a secret that everybody knows.
         assert!(Opener::new(ALICE, BOB, OnionKey([0; 32]), &mut rng).is_none());
     }
+
+    #[test]
+    fn the_bytes_are_these() {
+        let (mut rng, onion, mut alice) = pair(4);
+        let offer = alice.seal(b"offer").unwrap();
+        let (mut bob, _) = Answerer::accept(BOB, &onion, &offer, &mut rng).unwrap();
+        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+        assert_eq!(hex(&offer), OFFER.concat());
+        assert_eq!(hex(&alice.seal(b"candidate").unwrap()), CANDIDATE.concat());
+        assert_eq!(hex(&bob.seal(b"answer").unwrap()), ANSWER.concat());
+    }
+
+    // Made by another implementation, of Python's `cryptography`, from what is said above.
+    /// Form, sender, ephemeral key, counter; 5 bytes sealed; MAC.
+    const OFFER: [&str; 6] = [
+        "00",
+        "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1",
+        "5dfe8900bee4c0ff707a530cc7bbce1dbe2d649d9228b4852e746550b9189e74",
+        "00000000",
+        "0b1346a463",
+        "620f12da6800eb5a974b895f55689656",
+    ];
+    /// Form, session, counter; 9 bytes sealed; MAC.
+    const CANDIDATE: [&str; 5] = [
+        "01",
+        "5dfe8900bee4c0ff",
+        "00000001",
+        "5948eb372142add854",
+        "8ee3d8df8ed97f7ecb5a4a7ee8cd881f",
+    ];
+    /// Form, session, the other ephemeral key, counter; 6 bytes sealed; MAC.
+    const ANSWER: [&str; 6] = [
+        "02",
+        "5dfe8900bee4c0ff",
+        "b5b393bf2b494025b1bdf99858b60ae9246ea3d1c201471951b84488eb40ee4e",
+        "00000000",
+        "bb37b9ad9c90",
+        "ce402b88deffe51d80bcbc154b11cb99",
+    ];
 }

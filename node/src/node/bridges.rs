@@ -33,7 +33,8 @@ const ENTRIES: usize = 2;
 const ENTRY_FAILURES: u32 = 240;
 /// Routers asked for at once.
 const ASK_ROUTERS: u8 = 16;
-/// How soon routers are asked for again while they do not suffice.
+/// How soon routers are asked for again while they do not suffice; it doubles up to
+/// [`ASK_WHILE_FEW`].
 const ASK_AGAIN: Duration = Duration::from_millis(750);
 /// Fewer routers than this are a small sample of whoever came first …
 const FEW_ROUTERS: usize = 24;
@@ -55,6 +56,8 @@ pub(crate) struct Bridge {
     retry: Duration,
     /// When it is next asked for routers.
     due: Instant,
+    /// How long after that once more, if they still do not suffice.
+    ask_again: Duration,
     /// The descriptor that it was last told, and the stream on which it says whether it took it.
     told: Option<(Descriptor, Option<StreamId>)>,
 }
@@ -70,6 +73,7 @@ impl Bridge {
             circuit: None,
             retry: RETRY_FIRST,
             due: Instant::ZERO,
+            ask_again: ASK_AGAIN,
             told: None,
         }
     }
@@ -306,10 +310,11 @@ impl Node {
             bridge.retry = RETRY_FIRST;
             bridge.failures = 0;
             bridge.due = self.now;
+            bridge.ask_again = ASK_AGAIN;
             bridge.told = None;
         }
         self.set_bridge_state(index, BridgeState::Connected);
-        self.directory_dirty = true;
+        self.hurry_building();
     }
 
     /// The circuit to a bridge is gone. Without it the link is of no use.
@@ -370,7 +375,11 @@ impl Node {
             if asks {
                 bridge.due = self.now
                     + match (enough, few) {
-                        (false, _) => ASK_AGAIN,
+                        (false, _) => {
+                            let wait = bridge.ask_again;
+                            bridge.ask_again = (wait * 2).min(ASK_WHILE_FEW);
+                            wait
+                        }
                         (true, true) => ASK_WHILE_FEW,
                         (true, false) => REFRESH,
                     };
@@ -429,7 +438,7 @@ impl Node {
                     && !self.is_bridge(&verified.ed25519)
                     && own != Some(verified.ed25519)
                 {
-                    self.directory.learn(&verified);
+                    self.learn_router(&verified);
                     let teller = self.bridge_rsa(index);
                     self.kademlia_contact(&verified, teller);
                 }

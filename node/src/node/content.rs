@@ -166,7 +166,7 @@ impl Node {
             },
         );
         self.torrents_dirty.insert(id);
-        self.directory_dirty = true;
+        self.hurry_building();
         // Told also where the user had it, so that a host has one way to learn of it.
         if let Some(metainfo) = metainfo {
             self.emit(Event::Metadata {

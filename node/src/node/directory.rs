@@ -17,8 +17,13 @@ use crate::wire::{Descriptor, Roles, VerifiedDescriptor};
 /// Routers that a client remembers. Bridges fill it; the one that expires first gives way.
 const MAX_ROUTERS: usize = 512;
 
-/// How long a router that let a circuit down is passed over, if there are others.
+/// How long a router that let a circuit down is passed over, if there are others; it doubles each
+/// time …
 const SUSPECT_FOR: Duration = Duration::from_secs(30);
+/// … and how long it is not tried at all, even if there is nobody else.
+const REST_FOR: Duration = Duration::from_secs(1);
+/// How often both double.
+const MOST_DOUBLED: u32 = 5;
 
 /// The routers that a client knows.
 #[derive(Debug, Default)]
@@ -31,18 +36,28 @@ struct Known {
     router: Arc<Router>,
     roles: Roles,
     expiry: u64,
+    /// How often in turn it let a circuit down.
+    failures: u32,
+    rests_until: Instant,
     suspect_until: Instant,
 }
 
 impl Directory {
-    /// Takes a router from a descriptor whose signature was checked.
-    pub(crate) fn learn(&mut self, descriptor: &VerifiedDescriptor) {
+    /// Takes a router from a descriptor whose signature was checked. Whether that is news: it was
+    /// not known, or was not reached and says otherwise now how it is.
+    pub(crate) fn learn(&mut self, descriptor: &VerifiedDescriptor, now: Instant) -> bool {
         let router = Router::from(descriptor);
-        let suspect_until = self
-            .routers
-            .get(&router.ed25519)
-            .map_or(Instant::ZERO, |known| known.suspect_until);
-        if self.routers.len() >= MAX_ROUTERS && !self.routers.contains_key(&router.ed25519) {
+        if let Some(known) = self.routers.get_mut(&router.ed25519) {
+            known.roles = descriptor.roles;
+            known.expiry = descriptor.expiry;
+            if *known.router == router {
+                return false;
+            }
+            known.router = Arc::new(router);
+            known.rests_until = Instant::ZERO;
+            return std::mem::replace(&mut known.suspect_until, Instant::ZERO) > now;
+        }
+        if self.routers.len() >= MAX_ROUTERS {
             let first = self.routers.iter().min_by_key(|(_, known)| known.expiry);
             if let Some(id) = first.map(|(id, _)| *id) {
                 self.routers.remove(&id);
@@ -54,9 +69,12 @@ impl Directory {
                 router: Arc::new(router),
                 roles: descriptor.roles,
                 expiry: descriptor.expiry,
-                suspect_until,
+                failures: 0,
+                rests_until: Instant::ZERO,
+                suspect_until: Instant::ZERO,
             },
         );
+        true
     }
 
     /// The router of this ID, if it says where it is.
@@ -80,8 +98,29 @@ impl Directory {
     /// A router let a circuit down: it is passed over for a while.
     pub(crate) fn suspect(&mut self, id: &Ed25519Id, now: Instant) {
         if let Some(known) = self.routers.get_mut(id) {
-            known.suspect_until = now + SUSPECT_FOR;
+            // What failed at once with something else is one failure.
+            if known.rests_until <= now {
+                let times = 1u32 << known.failures.min(MOST_DOUBLED);
+                known.failures = known.failures.saturating_add(1);
+                known.rests_until = now + REST_FOR * times;
+                known.suspect_until = now + SUSPECT_FOR * times;
+            }
         }
+    }
+
+    /// A circuit through a router was built.
+    pub(crate) fn trust(&mut self, id: &Ed25519Id) {
+        if let Some(known) = self.routers.get_mut(id) {
+            known.failures = 0;
+            known.rests_until = Instant::ZERO;
+            known.suspect_until = Instant::ZERO;
+        }
+    }
+
+    /// When the next of those that rest may be tried again.
+    pub(crate) fn rests_until(&self, now: Instant) -> Option<Instant> {
+        let times = self.routers.values().map(|known| known.rests_until);
+        times.filter(|until| *until > now).min()
     }
 
     /// The routers that have all of `roles`.
@@ -101,7 +140,7 @@ impl Directory {
     }
 
     /// One router with all of `roles`, at random, none of `but` and in no network of theirs; who
-    /// let circuits down only if there is nobody else.
+    /// let circuits down only if there is nobody else, and not at once.
     pub(crate) fn choose<R: Rng>(
         &self,
         roles: Roles,
@@ -112,6 +151,7 @@ impl Directory {
     ) -> Option<Arc<Router>> {
         let fit = |known: &&Known| {
             known.roles.contains(roles)
+                && known.rests_until <= now
                 && !avoid.contains(&known.router.ed25519)
                 && but.iter().all(|other| {
                     other.ed25519 != known.router.ed25519 && !share_network(other, &known.router)

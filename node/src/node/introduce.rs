@@ -397,3 +397,6 @@ fn signal_of(plain: &[u8]) -> Option<(u64, Signal)> {
     reader.finish().ok()?;
     Some((at, signal))
 }
+
+#[cfg(test)]
+mod tests;

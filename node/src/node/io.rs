@@ -113,8 +113,8 @@ pub struct Carry {
     pub on: bool,
     /// Circuits at once; one more is answered with DESTROY.
     pub circuits: usize,
-    /// Bytes of cells in a second; none is no limit. While it is passed nobody new is taken, and
-    /// circuits that go on so end.
+    /// Bytes of cells in a second; none is no limit. What comes faster waits, circuit by circuit in
+    /// turns, and while much waits no new circuit is taken.
     pub bytes_per_second: Option<u64>,
 }
 

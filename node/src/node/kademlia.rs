@@ -375,8 +375,7 @@ impl Node {
                 // one circuit.
                 let fit = known.roles.contains(Roles::ROUTER) && !self.is_bridge(&known.ed25519);
                 if self.config.asks && fit {
-                    self.directory.learn(&known);
-                    self.directory_dirty = true;
+                    self.learn_router(&known);
                 }
             }
         }

@@ -454,6 +454,7 @@ impl Node {
                 link.since = now;
                 let waiting = std::mem::take(&mut link.awaited_by);
                 self.timers.clear(Wake::Handshake(id));
+                self.sweep_later();
                 for routed in waiting {
                     self.extend_over(routed, id);
                 }
@@ -524,6 +525,14 @@ impl Node {
         }
     }
 
+    /// Ends the circuit of a number, whose cells cannot be sent.
+    pub(crate) fn end_circuit_on(&mut self, id: LinkId, circ: CircId) {
+        let link = self.links.get(&id);
+        if let Some(owner) = link.and_then(|link| link.circuits.get(&circ).copied()) {
+            self.end_circuit(owner, DestroyReason::RESOURCELIMIT);
+        }
+    }
+
     /// Ends a circuit for a fault on one of its links; the link has yet to forget it.
     fn end_circuit(&mut self, owner: Owner, reason: DestroyReason) {
         match owner {
@@ -540,6 +549,22 @@ impl Node {
     /// are full, or the link is gone.
     #[must_use]
     pub(crate) fn send_cell(
+        &mut self,
+        id: LinkId,
+        circ: CircId,
+        command: Command,
+        body: &Body,
+    ) -> bool {
+        // Not past what waits of the same circuit: its far end counts cells.
+        if self.throttle.holds(id, circ) {
+            return self.hold_back(id, circ, command, body);
+        }
+        self.send_now(id, circ, command, body)
+    }
+
+    /// The same, past what waits for the rate at which others' circuits are carried.
+    #[must_use]
+    pub(crate) fn send_now(
         &mut self,
         id: LinkId,
         circ: CircId,
@@ -571,6 +596,8 @@ impl Node {
 
     /// A circuit's number on a link is free again, and what waited for it is dropped.
     pub(crate) fn forget_circuit(&mut self, id: LinkId, circ: CircId) {
+        let held = self.throttle.forget(id, circ);
+        self.queued_bytes = self.queued_bytes.saturating_sub(held);
         if let Some(link) = self.links.get_mut(&id) {
             link.circuits.remove(&circ);
             let dropped = link.queue.forget(circ);
@@ -629,7 +656,8 @@ impl Node {
         for routed in link.awaited_by {
             self.end_routed(routed, DestroyReason::CONNECTFAILED);
         }
-        for owner in link.circuits.into_values() {
+        for (circ, owner) in link.circuits {
+            self.forget_circuit(id, circ);
             match owner {
                 Owner::Own(own) => self.own_lost(own, None, DestroyReason::CHANNEL_CLOSED, why),
                 Owner::RoutedPrevious(routed) => {

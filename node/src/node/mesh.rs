@@ -18,7 +18,7 @@ use crate::kad::AskId;
 use crate::link::{RouterIds, Side};
 use crate::node::Node;
 use crate::node::io::{Event, LinkTransport};
-use crate::node::links::Owner;
+use crate::node::links::{Link, Owner};
 use crate::node::origin::Purpose;
 use crate::node::timers::Wake;
 use crate::time::Instant;
@@ -49,9 +49,10 @@ const MAX_ANSWERS: u8 = 32;
 const ASKS_PER_SECOND: u64 = 50;
 /// … unless it was silent before.
 const ASKS_AT_ONCE: u64 = 250;
-/// Links to peers that are kept though nothing is done over them.
+/// Links that are kept though nothing is done over them: of those to peers, and of those over TLS
+/// that were dialled from here.
 const KEEP_LINKS: usize = 8;
-/// How long a link to a peer has nothing to do before it is closed.
+/// How long a link has nothing to do before it is closed.
 const IDLE: Duration = Duration::from_secs(300);
 /// Who is tried at most to bring a question nearer to whom it is for.
 const MAX_TRIED: usize = 5;
@@ -184,6 +185,11 @@ pub(crate) struct Mesh {
     expiries: BTreeSet<(Instant, u64)>,
     /// Questions that wait for a link, or for the circuit to the neighbour at its end.
     waiting: BTreeMap<LinkId, Vec<u64>>,
+    /// All that came here in clear: what an introducer can know.
+    #[cfg(test)]
+    pub(crate) heard_asks: Vec<PeerAsk>,
+    #[cfg(test)]
+    pub(crate) heard_answers: Vec<PeerAnswer>,
 }
 
 /// What a node carries for others.
@@ -297,19 +303,25 @@ impl Node {
         if self.peer_links() < most {
             return true;
         }
-        if let Some(idle) = self.idlest_link(Duration::from_secs(30)) {
+        if let Some(idle) = self.idlest_link(Duration::from_secs(30), Link::is_to_peer) {
             self.hang_up(idle, "a new peer takes the place of an idle one");
         }
         self.peer_links() < most
     }
 
     /// Closes links that have had nothing to do for long, but for a few that keep this node in the
-    /// mesh.
+    /// mesh. Whoever wants one again makes it again.
     pub(crate) fn close_idle_links(&mut self) {
-        while self.peer_links() > KEEP_LINKS
-            && let Some(idle) = self.idlest_link(IDLE)
-        {
-            self.hang_up(idle, "nothing was done over it for long");
+        // What others dialled over TLS is theirs to close: a router that waits is asked over it.
+        let dialled = |link: &Link| {
+            link.side == Side::Initiator && link.transport == LinkTransport::Tls && link.is_open()
+        };
+        for of_kind in [Link::is_to_peer as fn(&Link) -> bool, dialled] {
+            while self.links.values().filter(|link| of_kind(link)).count() > KEEP_LINKS
+                && let Some(idle) = self.idlest_link(IDLE, of_kind)
+            {
+                self.hang_up(idle, "nothing was done over it for long");
+            }
         }
     }
 
@@ -318,9 +330,9 @@ impl Node {
         links.filter(|link| link.is_to_peer()).count()
     }
 
-    /// The link to a peer that has had nothing to do for the longest time, and for as long as
+    /// The link of a kind that has had nothing to do for the longest time, and for as long as
     /// `idle` at least.
-    fn idlest_link(&self, idle: Duration) -> Option<LinkId> {
+    fn idlest_link(&self, idle: Duration, of_kind: fn(&Link) -> bool) -> Option<LinkId> {
         let for_questions = |owner: &Owner| match owner {
             Owner::Own(circuit) => self
                 .circuits
@@ -336,7 +348,7 @@ impl Node {
             .iter()
             .filter(|(id, link)| {
                 link.is_open()
-                    && link.is_to_peer()
+                    && of_kind(link)
                     && self.now.saturating_since(link.used) >= idle
                     && !self.bridges.iter().any(|bridge| bridge.link == Some(**id))
                     && link.circuits.values().all(for_questions)
@@ -389,6 +401,8 @@ impl Node {
         let Some(link) = self.link_of(way) else {
             return;
         };
+        #[cfg(test)]
+        self.mesh.heard_asks.push(ask.clone());
         let now = self.now;
         let reply = Reply {
             way,
@@ -453,6 +467,8 @@ impl Node {
 
     /// PEER_ANSWER came.
     pub(crate) fn handle_peer_answer(&mut self, way: Way, answer: PeerAnswer) {
+        #[cfg(test)]
+        self.mesh.heard_answers.push(answer.clone());
         let link = self.link_of(way);
         let token = answer.token;
         // Late, or invented: nobody waits for it.
@@ -572,8 +588,7 @@ impl Node {
             self.kademlia_contact(verified, None);
             // It is as good a sample as any other: it was not chosen for its ID.
             if self.config.asks && !self.is_bridge(&verified.ed25519) {
-                self.directory.learn(verified);
-                self.directory_dirty = true;
+                self.learn_router(verified);
             }
         }
     }

@@ -22,6 +22,7 @@ mod relaying;
 mod routing;
 mod signing;
 mod stored;
+mod throttle;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,9 +57,11 @@ use kademlia::Kademlia;
 use links::Link;
 use mesh::Mesh;
 use origin::Own;
+use paths::Building;
 use relaying::Relays;
 use routing::Routed;
 use signing::Signing;
+use throttle::Throttle;
 use timers::{Timers, Wake};
 
 /// How often a router's link certificates are made anew.
@@ -80,6 +83,10 @@ pub struct Counters {
     pub cells_relayed: u64,
     /// Circuits of others that were begun here.
     pub circuits_routed: u64,
+    /// Circuits of its own of more than one hop that it began to build.
+    pub circuits_begun: u64,
+    /// Those of them that were never built.
+    pub circuits_failed: u64,
 }
 
 /// What a node holds now.
@@ -122,9 +129,8 @@ pub struct Node {
     bridges: Vec<Bridge>,
     directory: Directory,
     directory_dirty: bool,
-    build_after: Instant,
-    /// When what is carried for others would be paid off at the rate that is allowed.
-    carry_paid: Instant,
+    building: Building,
+    throttle: Throttle,
     registry: Registry,
     mesh: Mesh,
     kademlia: Option<Kademlia>,
@@ -170,8 +176,8 @@ impl Node {
             bridges,
             directory: Directory::default(),
             directory_dirty: true,
-            build_after: now,
-            carry_paid: now,
+            building: Building::new(now),
+            throttle: Throttle::new(now),
             registry: Registry::default(),
             mesh: Mesh::default(),
             kademlia,
@@ -315,6 +321,7 @@ impl Node {
             Wake::Sweep => self.sweep(),
             Wake::Asks => self.expire_asks(),
             Wake::Kademlia => self.wake_kademlia(),
+            Wake::Carry => self.carry_on(),
             Wake::Build(circuit) => self.own_late(circuit),
             Wake::Extend(routed) => self.routed_late(routed),
             Wake::Torrent(torrent) => {
@@ -340,7 +347,7 @@ impl Node {
         self.routed.values_mut().for_each(Routed::sweep);
         self.circuits.values_mut().for_each(Own::sweep);
         self.close_idle_links();
-        if !self.routed.is_empty() || !self.circuits.is_empty() {
+        if !self.links.is_empty() {
             self.sweep_later();
         }
     }
@@ -369,6 +376,7 @@ impl Node {
     pub fn set_limits(&mut self, now: Instant, carry: Carry) {
         self.now = now;
         self.config.limits.carry = carry;
+        self.carry_on();
     }
 
     /// A number that this node has not used yet.

@@ -297,7 +297,9 @@ impl Node {
         first: FirstHop,
         purpose: Purpose,
     ) -> Option<CircuitId> {
+        let hops = path.len();
         let (machine, command, body) = ClientCircuit::new(path, first, &mut self.rng)?;
+        self.counters.circuits_begun += u64::from(hops > 1);
         let id = CircuitId(self.next_id());
         self.circuits.insert(
             id,
@@ -399,6 +401,7 @@ impl Node {
                         Purpose::Host => self.emit(Event::CircuitOpen { circuit: id }),
                         Purpose::Relay(name, source) => self.relay_circuit_open(name, source, id),
                         Purpose::Ahead | Purpose::Torrent(..) | Purpose::Share(_) => {
+                            self.building_went_well(id);
                             self.emit(Event::Circuits);
                             self.directory_dirty = true;
                         }
@@ -656,9 +659,11 @@ impl Node {
                 self.send_destroy(own.link, circ, DestroyReason::NONE);
             }
         }
+        let was_built = own.opened.is_some();
         if let Some(router) = hop.and_then(|hop| own.machine.path().get(hop)) {
             self.directory.suspect(&router.ed25519, self.now);
         }
+        self.counters.circuits_failed += u64::from(!was_built && own.machine.path().len() > 1);
         tracing::debug!(circuit = id.0, %why, "a circuit is over");
         match own.purpose {
             Purpose::Bridge(bridge) => {
@@ -676,7 +681,7 @@ impl Node {
             }
             Purpose::Relay(name, source) => self.relay_source_lost(name, source),
             Purpose::Ahead => {
-                self.rest_building();
+                self.rest_building(was_built);
                 self.emit(Event::Circuits);
             }
             Purpose::Host => self.emit(Event::CircuitClosed {

@@ -5,28 +5,114 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand_core::Rng;
+
 use crate::circuit::client::{FirstHop, Router};
 use crate::ids::{CircuitId, Ed25519Id, LinkId, TorrentId};
 use crate::node::Node;
-use crate::node::origin::Purpose;
+use crate::node::origin::{Own, Purpose};
 use crate::node::timers::Wake;
 use crate::time::Instant;
-use crate::wire::{DestroyReason, Roles};
+use crate::wire::{DestroyReason, Roles, VerifiedDescriptor};
 
 /// Circuits kept open for whoever asks next …
 const CIRCUITS_AHEAD: usize = 2;
-/// … and by a node that takes part: to ask over, and to tell ORDBs what it has.
+/// … and all that a node has that takes part: to ask over, and to tell ORDBs what it has.
 const CIRCUITS_OF_A_PEER: usize = 6;
-/// Circuits that may be under construction at once.
+/// Circuits that may be under construction at once …
 const BUILDING_MOST: usize = 4;
-/// Circuits that one torrent is fetched over at once, where there are as many ORDBs.
-const SOURCES: usize = 3;
+/// … unless so often in turn none could be built: then one is tried at a time.
+const FAILURES_FEW: u32 = 3;
+/// Circuits that one torrent is fetched over at once, where there are as many ORDBs. With the spare
+/// ones that are kept ahead its requester has six at least.
+const SOURCES: usize = 5;
 /// A spare circuit older than this gives way to a fresh one, as in Tor ("MaxCircuitDirtiness").
 const SPARE_LIFE: Duration = Duration::from_secs(600);
-/// How soon building is tried again after a circuit died.
+/// How soon building is tried again after a circuit died or was not built; it doubles each time that
+/// none could be built …
 const BUILD_AGAIN: Duration = Duration::from_millis(200);
+/// … up to this while a torrent waits for its first source …
+const BUILD_AGAIN_WANTED: Duration = Duration::from_secs(5);
+/// … to this while no circuit stands …
+const BUILD_AGAIN_NONE: Duration = Duration::from_secs(30);
+/// … and to this while only spares are missing.
+const BUILD_AGAIN_MOST: Duration = Duration::from_secs(120);
+
+/// How building circuits goes.
+#[derive(Debug)]
+pub(crate) struct Building {
+    /// How often in turn no circuit could be built.
+    failures: u32,
+    /// When it was last tried in vain, or a circuit died.
+    failed: Instant,
+    /// How much of the pause that `failures` says is kept, in parts of a thousand: so that not all
+    /// nodes try again at once.
+    jitter: u32,
+}
+
+impl Building {
+    pub(crate) fn new(now: Instant) -> Self {
+        Building {
+            failures: 0,
+            failed: now,
+            jitter: 0,
+        }
+    }
+
+    /// Until when building rests, for `most` at most.
+    fn rests_until(&self, most: Duration) -> Instant {
+        let doubled = BUILD_AGAIN.saturating_mul(1 << self.failures.min(16));
+        self.failed + doubled.min(most) * self.jitter / 1000
+    }
+}
 
 impl Node {
+    /// A router may be a hop from now on.
+    pub(crate) fn learn_router(&mut self, router: &VerifiedDescriptor) {
+        if self.directory.learn(router, self.now) {
+            self.hurry_building();
+        }
+        self.directory_dirty = true;
+    }
+
+    /// Something is new by which circuits may be built that could not be, or are wanted that were
+    /// not.
+    pub(crate) fn hurry_building(&mut self) {
+        self.building.failures = self.building.failures.min(1);
+        self.directory_dirty = true;
+    }
+
+    /// A circuit was built: its routers are well.
+    pub(crate) fn building_went_well(&mut self, circuit: CircuitId) {
+        self.building.failures = 0;
+        let path = self.circuits.get(&circuit).map(Own::path);
+        for router in path.unwrap_or_default() {
+            self.directory.trust(&router.ed25519);
+        }
+    }
+
+    /// When the next circuit may be begun.
+    fn build_after(&self) -> Instant {
+        // Whatever the longest pause is, a short one is over.
+        let after = self.building.rests_until(BUILD_AGAIN_MOST);
+        if after <= self.now {
+            return after;
+        }
+        let waits = |torrent: &TorrentId| {
+            let has_source = self.torrents.get(torrent).is_some_and(|t| t.sources() > 0);
+            !has_source && self.wants_circuit(*torrent).is_some()
+        };
+        let stands = |own: &Own| own.opened.is_some() && own.path().len() > 1;
+        let most = if self.torrents.keys().any(waits) {
+            BUILD_AGAIN_WANTED
+        } else if !self.circuits.values().any(stands) {
+            BUILD_AGAIN_NONE
+        } else {
+            BUILD_AGAIN_MOST
+        };
+        self.building.rests_until(most)
+    }
+
     /// Whether the routers that are known suffice for a circuit.
     pub(crate) fn routers_suffice(&self) -> bool {
         let wanted = self.config.hops.saturating_sub(1);
@@ -165,8 +251,12 @@ impl Node {
                     building += 1;
                 }
             }
+            let building_most = match self.building.failures {
+                0..FAILURES_FEW => BUILDING_MOST,
+                _ => 1,
+            };
             // Spares that no torrent can use are not added to without end.
-            if building >= BUILDING_MOST || open >= self.circuits_ahead() + SOURCES {
+            if building >= building_most || open >= self.circuits_ahead() + SOURCES {
                 return;
             }
             // A torrent that waits wants an ORDB that is not its own yet and is not being built.
@@ -189,12 +279,16 @@ impl Node {
         }
     }
 
+    /// How many circuits are kept ready beside those that torrents have.
     fn circuits_ahead(&self) -> usize {
-        if self.config.identity.is_some() {
-            CIRCUITS_OF_A_PEER
-        } else {
-            CIRCUITS_AHEAD
+        if self.config.identity.is_none() {
+            return CIRCUITS_AHEAD;
         }
+        let circuits = self.circuits.values();
+        let used = circuits.filter(|own| own.purpose.torrent().is_some());
+        CIRCUITS_OF_A_PEER
+            .saturating_sub(used.count())
+            .max(CIRCUITS_AHEAD)
     }
 
     /// A neighbour to begin circuits at while no bridge can be reached: a router that stays where
@@ -218,8 +312,8 @@ impl Node {
         let Some((link, first, entry)) = self.entry() else {
             return false;
         };
-        if self.now < self.build_after {
-            let at = self.build_after;
+        let at = self.build_after();
+        if self.now < at {
             self.wake_directory(at);
             return false;
         }
@@ -228,6 +322,10 @@ impl Node {
             .choose_path(&entry, avoid)
             .or_else(|| self.choose_path(&entry, &none))
         else {
+            // Who failed a moment ago may be all that there is.
+            if let Some(at) = self.directory.rests_until(self.now) {
+                self.wake_directory(at);
+            }
             return false;
         };
         self.build_over(link, path, first, Purpose::Ahead).is_some()
@@ -279,8 +377,17 @@ impl Node {
         self.build_over(link, path, first, purpose)
     }
 
-    /// A circuit died: building rests a moment, so that a router that refuses all is not flooded.
-    pub(crate) fn rest_building(&mut self) {
-        self.build_after = self.now + BUILD_AGAIN;
+    /// A spare circuit died or was not built: building rests, so that a router that refuses all is
+    /// not flooded, and a node without a way out does not try for ever at full speed.
+    pub(crate) fn rest_building(&mut self, was_built: bool) {
+        // Those that were begun together fail together, and count once.
+        if self.now < self.build_after() {
+            return;
+        }
+        if !was_built {
+            self.building.failures = self.building.failures.saturating_add(1);
+        }
+        self.building.failed = self.now;
+        self.building.jitter = 500 + self.rng.next_u32() % 1000;
     }
 }

@@ -25,11 +25,6 @@ use std::time::Duration;
 
 /// How long a circuit waits for its next hop to be made.
 const EXTEND_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Cells ahead of the allowed rate by more than this: no further circuit is taken …
-const OVERDRAWN: Duration = Duration::from_secs(2);
-/// … and by more than this: the circuit that the next cell is of ends.
-const OVERDRAWN_MOST: Duration = Duration::from_secs(10);
 /// The most routers that one DB_FIND_PEER brings.
 const MAX_FOUND: usize = 32;
 
@@ -172,20 +167,9 @@ impl Node {
     /// Whether one more circuit may be carried for another.
     fn carries_one_more(&self) -> bool {
         let carry = self.config.limits.carry;
-        let overdrawn = self.carry_paid.saturating_since(self.now) > OVERDRAWN;
         // Counted only where there is a limit: a bridge carries thousands.
         let full = carry.circuits != usize::MAX && self.carried().circuits >= carry.circuits;
-        carry.on && !overdrawn && !full
-    }
-
-    /// One more cell is carried. False if so many were that its circuit must end.
-    fn pay_for_cell(&mut self) -> bool {
-        let Some(rate) = self.config.limits.carry.bytes_per_second else {
-            return true;
-        };
-        let cost = crate::wire::CELL_LEN as u64 * 1_000_000 / rate.max(1);
-        self.carry_paid = self.carry_paid.max(self.now) + Duration::from_micros(cost);
-        self.carry_paid.saturating_since(self.now) <= OVERDRAWN_MOST
+        carry.on && !full && !self.throttle.is_behind(carry.bytes_per_second)
     }
 
     /// A relay cell from the client's side.
@@ -201,11 +185,8 @@ impl Node {
                     Next::Open(link, circ) => Some((link, circ)),
                     _ => None,
                 };
-                if !self.pay_for_cell() {
-                    return self.end_routed(key, DestroyReason::RESOURCELIMIT);
-                }
                 let sent = match next {
-                    Some((link, circ)) => self.send_cell(link, circ, command, body),
+                    Some((link, circ)) => self.carry_cell(link, circ, command, body),
                     // tor-spec: a cell that nobody recognises ends the circuit.
                     _ => return self.end_routed(key, DestroyReason::PROTOCOL),
                 };
@@ -229,10 +210,7 @@ impl Node {
         }
         self.counters.cells_relayed += 1;
         let (link, circ) = routed.previous;
-        if !self.pay_for_cell() {
-            return self.end_routed(key, DestroyReason::RESOURCELIMIT);
-        }
-        if !self.send_cell(link, circ, Command::RELAY, body) {
+        if !self.carry_cell(link, circ, Command::RELAY, body) {
             self.end_routed(key, DestroyReason::RESOURCELIMIT);
         }
     }

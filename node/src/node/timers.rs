@@ -29,6 +29,8 @@ pub(crate) enum Wake {
     Torrent(TorrentId),
     /// Kademlia wants to look at the clock.
     Kademlia,
+    /// What others' circuits wait with may go on.
+    Carry,
     /// A question to a peer is late.
     Asks,
     /// The content server wants to look at the clock.

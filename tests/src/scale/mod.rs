@@ -36,11 +36,19 @@ pub fn run(args: &Args, mut say: impl FnMut(&str)) -> Report {
     let mut population = Population::come(plan);
     say(&format!("{} minutes under churn", args.minutes));
     let before = population.bytes_sent();
+    let (begun_before, failed_before) = population.circuits();
     let time = Duration::from_secs(u64::from(args.minutes) * 60);
     population.run(time);
     let bytes = population.bytes_sent().saturating_sub(before) as f64;
     let hours = time.as_secs_f64() / 3600.0;
     if hours > 0.0 {
+        // Who came with circuits and left with them makes no difference to speak of.
+        let (begun, failed) = population.circuits();
+        let a_minute = |now: u64, before: u64| {
+            Some(now.saturating_sub(before) as f64 / hours / 60.0 / f64::from(args.peers))
+        };
+        report.circuits_begun_per_peer_minute = a_minute(begun, begun_before);
+        report.circuits_failed_per_peer_minute = a_minute(failed, failed_before);
         report.cost_bytes_per_peer_hour = Some(bytes / hours / f64::from(args.peers));
     }
     if wants("lookups") {

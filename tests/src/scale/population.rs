@@ -263,6 +263,15 @@ impl Population {
         self.tabs.iter().map(sent).sum()
     }
 
+    /// Circuits that the tabs that are there began to build since they came, and those of them that
+    /// failed.
+    pub fn circuits(&self) -> (u64, u64) {
+        let counters = self.tabs.iter().map(|tab| self.node(*tab).counters());
+        counters.fold((0, 0), |(begun, failed), of| {
+            (begun + of.circuits_begun, failed + of.circuits_failed)
+        })
+    }
+
     /// A tab's node.
     pub fn node(&self, tab: Tab) -> &Node {
         self.world.node(tab.node)

@@ -38,6 +38,10 @@ pub struct Report {
     pub recovery_s: Option<Recovery>,
     /// What a tab sends for the network's own sake, in bytes an hour.
     pub cost_bytes_per_peer_hour: Option<f64>,
+    /// Circuits that a tab began to build in a minute in which nobody asked for anything.
+    pub circuits_begun_per_peer_minute: Option<f64>,
+    /// Those of them that were never built.
+    pub circuits_failed_per_peer_minute: Option<f64>,
     /// Resident memory of the whole simulation a peer, KiB.
     pub memory_kib_per_peer: Option<f64>,
     /// What one simulated second cost, in real ones.
@@ -146,6 +150,15 @@ impl Report {
             "a tab's own cost",
             self.cost_bytes_per_peer_hour
                 .map(|bytes| format!("{:.0} KB an hour", bytes / 1000.0)),
+        );
+        let rate = |rate: Option<f64>| rate.map(|rate| format!("{rate:.2} a minute"));
+        line(
+            "circuits that an idle tab begins",
+            rate(self.circuits_begun_per_peer_minute),
+        );
+        line(
+            "those of them that fail",
+            rate(self.circuits_failed_per_peer_minute),
         );
         line(
             "memory of the simulation",
