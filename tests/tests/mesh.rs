@@ -1,12 +1,14 @@
 //! Peers that ask and introduce each other, in a simulated network.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chive_node::ids::RsaId;
+use chive_node::circuit::client::Router;
+use chive_node::ids::{CircuitId, RsaId};
 use chive_node::node::{Carried, Carry, Event, LinkTransport};
 use chive_node::ordb::{Demand, Read};
-use chive_node::wire::{AskFailure, Roles};
-use chive_tests::sim::{LinkModel, Manner, Nat, NodeIndex, World};
+use chive_node::wire::{AskFailure, DestroyReason, Roles};
+use chive_tests::sim::{LinkModel, Manner, Nat, NodeIndex, World, download};
 use chive_tests::torrents::TestTorrent;
 
 const FACILITATOR: Roles = Roles::ROUTER.with(Roles::ORDB).with(Roles::FACILITATOR);
@@ -334,4 +336,169 @@ fn entries_are_kept_and_told_to_the_host() {
     });
     assert!(linked, "linked to both");
     assert!(world.node(again).bridges().next().is_none(), "{first}");
+}
+
+/// A router as a circuit names it that knows who introduces it.
+fn introduced_by(world: &World, tab: NodeIndex, introducer: NodeIndex) -> Arc<Router> {
+    let router = world.router(tab);
+    Arc::new(Router {
+        introducers: vec![rsa(world, introducer)],
+        ..(*router).clone()
+    })
+}
+
+/// Builds a circuit by hand and waits for what comes of it.
+fn build(
+    world: &mut World,
+    client: NodeIndex,
+    path: Vec<Arc<Router>>,
+) -> Result<CircuitId, DestroyReason> {
+    let circuit = world
+        .call(client, |node, now| node.build_circuit(now, path))
+        .expect("a path that can be tried");
+    let mut outcome = None;
+    world.run_until(Duration::from_secs(30), |world| {
+        for event in world.take_events(client) {
+            match event {
+                Event::CircuitOpen { circuit: of } if of == circuit => outcome = Some(Ok(circuit)),
+                Event::CircuitClosed {
+                    circuit: of,
+                    reason,
+                    ..
+                } if of == circuit => outcome = Some(Err(reason)),
+                _ => {}
+            }
+        }
+        outcome.is_some()
+    });
+    outcome.expect("a circuit stands, or its builder is told why not")
+}
+
+#[test]
+fn who_asks_for_what_nats_do_not_allow_is_told_that_it_cannot_be_connected() {
+    let mut world = World::new(180, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let nats = [Nat::SYMMETRIC, Nat::HOME, Nat::NONE];
+    let tabs = nats.map(|nat| world.add_tab_router(&[bridge], nat, |config| config.asks = false));
+    let client = world.add_client();
+    world.run_until(Duration::from_secs(10), |_| false);
+    let first = world.router(bridge);
+    let [symmetric, home, open] = tabs.map(|tab| introduced_by(&world, tab, bridge));
+    let through = |last: &Arc<Router>| vec![first.clone(), symmetric.clone(), last.clone()];
+    let refused = build(&mut world, client, through(&home));
+    assert_eq!(refused, Err(DestroyReason::CONNECTFAILED));
+    assert!(build(&mut world, client, through(&open)).is_ok());
+}
+
+#[test]
+fn links_that_nobody_uses_are_closed_but_for_a_few() {
+    let mut world = World::new(190, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let tab = |world: &mut World| {
+        world.add_tab_router(&[bridge], Nat::NONE, |config| config.asks = false)
+    };
+    let hub = tab(&mut world);
+    let leaves: Vec<NodeIndex> = (0..14).map(|_| tab(&mut world)).collect();
+    let client = world.add_client();
+    world.run_until(Duration::from_secs(10), |_| false);
+    let first = [world.router(bridge), introduced_by(&world, hub, bridge)];
+    for leaf in &leaves {
+        let last = introduced_by(&world, *leaf, bridge);
+        let path = first.iter().cloned().chain([last]).collect();
+        let circuit = build(&mut world, client, path).expect("a circuit");
+        world.call(client, |node, now| node.close_circuit(now, circuit));
+    }
+    let before = linked(&world, hub, &leaves).len();
+    assert_eq!(before, leaves.len());
+    let few = world.run_until(Duration::from_secs(1_800), |world| {
+        linked(world, hub, &leaves).len() <= 8
+    });
+    let after = linked(&world, hub, &leaves).len();
+    assert!(few, "{after} links");
+    // What keeps it in the mesh stays, and what was closed is made again when it is wanted.
+    world.run_until(Duration::from_secs(600), |_| false);
+    assert!(linked(&world, hub, &leaves).len() >= 5);
+    let closed = leaves.iter().find(|leaf| {
+        let here = [**leaf];
+        linked(&world, hub, &here).is_empty()
+    });
+    let last = introduced_by(&world, *closed.expect("a closed one"), bridge);
+    let path = first.iter().cloned().chain([last]).collect();
+    assert!(build(&mut world, client, path).is_ok());
+}
+
+#[test]
+fn an_idle_tab_builds_less_than_a_circuit_a_minute() {
+    let (mut world, _, tabs) = tabs(200, 6);
+    let stand = world.run_until(Duration::from_secs(120), |world| {
+        tabs.iter().all(|tab| standing(world, *tab) >= 6)
+    });
+    assert!(stand);
+    let begun = |world: &World| -> u64 {
+        let counters = tabs.iter().map(|tab| world.node(*tab).counters());
+        counters.map(|of| of.circuits_begun).sum()
+    };
+    let before = begun(&world);
+    world.run_until(Duration::from_secs(1_800), |_| false);
+    let rate = (begun(&world) - before) as f64 / tabs.len() as f64 / 30.0;
+    assert!(rate < 1.0, "{rate} a minute");
+    assert!(rate > 0.3, "spares are replaced in time: {rate} a minute");
+}
+
+#[test]
+fn who_can_build_no_circuit_tries_ever_less_and_never_gives_up() {
+    let mut world = World::new(210, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let refuses = Carry {
+        on: false,
+        ..Carry::default()
+    };
+    let facilitator = world.add_router(FACILITATOR, &[bridge], |config| {
+        config.limits.carry = refuses;
+    });
+    let tab = world.add_tab_router(&[bridge], Nat::HOME, |config| config.hops = 2);
+    let stands = |world: &World| world.node(tab).circuits().iter().any(|own| own.hops == 2);
+    world.run_until(Duration::from_secs(600), |_| false);
+    let begun = world.node(tab).counters().circuits_begun;
+    assert!(!stands(&world));
+    assert!((5..60).contains(&begun), "{begun} in ten minutes");
+    world.call(facilitator, |node, now| {
+        node.set_limits(now, Carry::default());
+    });
+    assert!(world.run_until(Duration::from_secs(90), |world| stands(world)));
+}
+
+#[test]
+fn what_is_carried_keeps_to_the_rate_and_loses_nothing() {
+    let mut world = World::new(220, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let facilitator = world.add_router(FACILITATOR, &[bridge], |_| {});
+    let carrier = world.add_tab_router(&[bridge], Nat::HOME, |config| {
+        config.roles = Roles::ROUTER;
+        config.asks = false;
+        config.limits.carry.bytes_per_second = Some(200_000);
+    });
+    let torrent = TestTorrent::new(220, 2_000_000, 1 << 16);
+    let (info, content) = (torrent.info.clone(), torrent.content.clone());
+    world
+        .library(facilitator)
+        .put(torrent.name, info, content, Manner::Honest);
+    let tab = world.add_tab(&[bridge], |_| {});
+    world.run_until(Duration::from_secs(20), |_| false);
+    let begin = world.now();
+    download(&mut world, tab, &torrent, Duration::from_secs(60));
+    let took = world.now().saturating_since(begin);
+    let bytes = world.node(carrier).carried().bytes;
+    assert!(bytes > 2_000_000, "it carried all: {bytes}");
+    assert!(
+        took > Duration::from_secs(9),
+        "{took:?} for 2 MB at 200 kB/s"
+    );
+    assert!(
+        took < Duration::from_secs(20),
+        "{took:?} for 2 MB at 200 kB/s"
+    );
+    assert_eq!(world.node(carrier).gauges().queued_bytes, 0);
+    // One circuit to the end: nobody was thrown out for being fast.
+    assert_eq!(world.node(tab).counters().circuits_failed, 0);
 }

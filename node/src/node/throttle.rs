@@ -143,7 +143,8 @@ impl Node {
             return false;
         }
         if self.timers.at(Wake::Carry).is_none() {
-            self.timers.set(Wake::Carry, self.throttle.paid.max(self.now) + TURN);
+            self.timers
+                .set(Wake::Carry, self.throttle.paid.max(self.now) + TURN);
         }
         self.queued_bytes += CELL_LEN;
         self.queued_bytes <= self.config.limits.queued_bytes
@@ -164,7 +165,9 @@ impl Node {
         }
         match self.throttle.turns.is_empty() {
             true => self.timers.clear(Wake::Carry),
-            false => self.timers.set(Wake::Carry, self.throttle.paid.max(self.now) + TURN),
+            false => self
+                .timers
+                .set(Wake::Carry, self.throttle.paid.max(self.now) + TURN),
         }
     }
 }

@@ -303,7 +303,11 @@ fn who_introduces_sees_two_ids_and_nothing_else() {
     }
     // Offer, answer and two candidates, beside what both said when they came.
     assert!(clear.len() >= 4, "{}", clear.len());
-    let holds = |what: &[u8]| clear.iter().any(|bytes| bytes.windows(what.len()).any(|w| w == what));
+    let holds = |what: &[u8]| {
+        clear
+            .iter()
+            .any(|bytes| bytes.windows(what.len()).any(|w| w == what))
+    };
     assert!(holds(&rsa(0).0) && holds(&rsa(1).0), "the two IDs");
     for peer in 0..CAROL {
         let said = description(peer);
@@ -327,7 +331,12 @@ fn an_introduction_is_taken_once() {
     assert_eq!(three.ask(1, opening.clone()), [Err(AskFailure::PROTOCOL)]);
     // To somebody else it says nothing at all.
     assert_eq!(three.ask(0, opening), [Err(AskFailure::PROTOCOL)]);
-    assert!(three.peers[0].dialled.iter().all(|(_, target)| !is_answer(target)));
+    assert!(
+        three.peers[0]
+            .dialled
+            .iter()
+            .all(|(_, target)| !is_answer(target))
+    );
     assert!(three.peers[1].dialled.is_empty());
 }
 
@@ -364,7 +373,11 @@ fn an_introducer_that_floods_is_told_that_it_is_too_much() {
     assert_eq!(taken, MAX_BY_INTRODUCER);
     assert_eq!(three.peers[1].dialled.len(), MAX_BY_INTRODUCER);
     // When those have come to nothing there is room again.
-    let links: Vec<LinkId> = three.peers[1].dialled.drain(..).map(|(link, _)| link).collect();
+    let links: Vec<LinkId> = three.peers[1]
+        .dialled
+        .drain(..)
+        .map(|(link, _)| link)
+        .collect();
     for link in links {
         let why = "no way was found".to_owned();
         three.input(1, Input::Closed { link, why });
@@ -378,11 +391,20 @@ fn an_introducer_that_floods_is_told_that_it_is_too_much() {
 #[test]
 fn of_two_offers_at_once_one_becomes_the_link() {
     let mut three = Three::new([false, false, true]);
-    let offers = [three.introduce(0, 1).unwrap(), three.introduce(1, 0).unwrap()];
+    let offers = [
+        three.introduce(0, 1).unwrap(),
+        three.introduce(1, 0).unwrap(),
+    ];
     // Both are under way before either arrives.
     for at in 0..2 {
         let signal = Signal::Offer(description(at));
-        three.input(at, Input::Signal { link: offers[at], signal });
+        three.input(
+            at,
+            Input::Signal {
+                link: offers[at],
+                signal,
+            },
+        );
     }
     three.carry();
     let (lower, higher) = if rsa(0) < rsa(1) { (0, 1) } else { (1, 0) };
@@ -390,7 +412,10 @@ fn of_two_offers_at_once_one_becomes_the_link() {
         let dialled = peer.dialled.iter();
         dialled.filter(|(_, target)| is_answer(target)).count()
     };
-    assert_eq!((answers(&three.peers[lower]), answers(&three.peers[higher])), (0, 1));
+    assert_eq!(
+        (answers(&three.peers[lower]), answers(&three.peers[higher])),
+        (0, 1)
+    );
     let (there, _) = three.peers[higher].dialled.pop().unwrap();
     three.signal(higher, there, Signal::Answer(description(higher)));
     let came = [(offers[lower], Signal::Answer(description(higher)))];
@@ -460,5 +485,8 @@ fn who_wanted_a_link_is_told_why_there_is_none() {
     three.signal(0, link, Signal::Offer(description(0)));
     three.now += Duration::from_secs(11);
     three.input(0, Input::Timeout);
-    assert_eq!(three.peers[0].hung_up.pop().map(|(link, _)| link), Some(link));
+    assert_eq!(
+        three.peers[0].hung_up.pop().map(|(link, _)| link),
+        Some(link)
+    );
 }
