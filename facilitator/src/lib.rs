@@ -1,13 +1,19 @@
-//! The facilitator: always on, a router and an ORDB that takes content out of BitTorrent swarms.
+//! The facilitator: always on, a router and an ORDB that takes content out of BitTorrent swarms,
+//! and gives what its operator shares.
 //!
 //! The binary is [`start`] with the options of its command line.
 
+mod address;
+mod asks;
 mod bridges;
 mod metrics;
 pub mod options;
+pub mod share;
 pub mod swarm;
+mod tracker;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +34,7 @@ pub use bridges::BridgeReady;
 pub use options::Options;
 
 use bridges::Bridges;
+use share::{Share, ShareConfig};
 use swarm::{Swarm, SwarmConfig};
 
 /// What a facilitator that listens is known by; `--print-ready` prints it.
@@ -50,6 +57,9 @@ pub struct Ready {
     pub peers: Vec<String>,
     /// How it stands with each bridge.
     pub bridges: Vec<BridgeReady>,
+    /// Where BitTorrent clients connect, if something is shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<SocketAddr>,
     /// Where metrics are served, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -66,6 +76,7 @@ pub struct Facilitator {
     addresses: Vec<SocketAddr>,
     dtls: Option<String>,
     metrics: Option<SocketAddr>,
+    share: Option<Arc<Share>>,
     bridges: Bridges,
     driver: Driver,
     stopper: Stopper,
@@ -91,6 +102,7 @@ impl Facilitator {
                 self.addresses.iter().map(line).collect()
             }),
             bridges: self.bridges.first_answers().await,
+            share: self.share.as_ref().map(|share| share.address()),
             metrics: self.metrics,
             pid: std::process::id(),
         }
@@ -104,7 +116,12 @@ impl Facilitator {
             // The port is free when its task has ended, however it did.
             let _ = port.await;
         }
-        self.driver.stop(self.patience).await;
+        let shared = async {
+            if let Some(share) = &self.share {
+                share.stop().await;
+            }
+        };
+        tokio::join!(self.driver.stop(self.patience), shared);
     }
 
     /// The running node.
@@ -133,6 +150,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
     } else {
         Some(data.dtls_certificate(clock::unix_seconds())?)
     };
+    let shared = share_config(&options).map(Share::start).transpose()?;
     let metrics = options
         .metrics
         .map(|address| listen::bind(address, "metrics"))
@@ -182,31 +200,44 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         limits,
     };
     let bridges = Bridges::new(lines);
-    let (swarm, mut answers) = Swarm::start(swarm_config(&options));
+    let (swarm, answers) = Swarm::start(swarm_config(&options));
     let swarm = Arc::new(swarm);
+    let mut sources = vec![answers];
+    let share = shared.map(|(share, answers)| {
+        sources.push(answers);
+        Arc::new(share)
+    });
     let seed = random::seed().map_err(system)?;
     let clock = Clock::start();
     let node = Node::new(config, seed, clock.now());
     let on_event = {
-        let (swarm, bridges) = (swarm.clone(), bridges.clone());
+        let (swarm, share, bridges) = (swarm.clone(), share.clone(), bridges.clone());
         move |event| match event {
-            Event::Content(want) => swarm.handle(want),
+            Event::Content(want) => {
+                let fetched = match &share {
+                    Some(share) => share.handle(want),
+                    None => Some(want),
+                };
+                if let Some(want) = fetched {
+                    swarm.handle(want);
+                }
+            }
             Event::Bridge { bridge, state } => bridges.handle_state(bridge, state),
             Event::Circuits => {}
             _ => debug!("an event that is nothing to a facilitator"),
         }
     };
     let driver = Driver::start(node, clock, DriverOptions::new(tls), on_event);
-    tokio::spawn({
+    for mut answers in sources {
         let driver = driver.clone();
-        async move {
+        tokio::spawn(async move {
             while let Some(answer) = answers.recv().await {
                 if driver.answer(answer).await.is_err() {
                     return;
                 }
             }
-        }
-    });
+        });
+    }
 
     let (stopper, stop) = Stop::pair();
     let mut ports = Vec::new();
@@ -226,9 +257,10 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         ports.push(tokio::spawn(served));
     }
     if let Some(listener) = metrics {
-        let (driver, bridges) = (driver.clone(), bridges.clone());
+        let (driver, bridges, share) = (driver.clone(), bridges.clone(), share.clone());
         let render = move || {
             let (driver, bridges, swarm) = (driver.clone(), bridges.clone(), swarm.clone());
+            let shared = share.as_ref().map(|share| share.stats());
             async move {
                 let held = driver
                     .call(|node, _| (node.counters(), node.gauges()))
@@ -237,7 +269,8 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
                     |_| String::new(),
                     |(counters, gauges)| {
                         let registered = bridges.registered();
-                        metrics::render(&driver, counters, gauges, swarm.stats(), registered)
+                        let swarm = swarm.stats();
+                        metrics::render(&driver, counters, gauges, swarm, shared, registered)
                     },
                 )
             }
@@ -251,12 +284,28 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         addresses,
         dtls: dtls.map(|dtls| to_base64url(&dtls.sha256())),
         metrics: metrics_at,
+        share,
         bridges,
         driver,
         stopper,
         ports,
         _data: data,
         patience: Duration::from_secs(options.stop_seconds.unwrap_or(3)),
+    })
+}
+
+fn share_config(options: &Options) -> Option<ShareConfig> {
+    let folder = options.share.clone()?;
+    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6881));
+    let usual = ShareConfig::new(folder, options.share_listen.unwrap_or(anywhere));
+    let kib = options.share_rate.unwrap_or(0);
+    Some(ShareConfig {
+        bytes_a_second: NonZeroU64::new(kib.saturating_mul(1024)),
+        trackers: options.tracker.clone(),
+        max_peers: options.share_peers.unwrap_or(usual.max_peers),
+        max_unchoked: options.share_unchoked.unwrap_or(usual.max_unchoked),
+        allow_private: options.allow_private.unwrap_or(usual.allow_private),
+        ..usual
     })
 }
 

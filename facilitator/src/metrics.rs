@@ -6,6 +6,7 @@ use chive_node::native::metrics::Metrics;
 use chive_node::native::{Driver, process};
 use chive_node::node::{Counters, Gauges};
 
+use crate::share::ShareStats;
 use crate::swarm::SwarmStats;
 
 /// The page of metrics.
@@ -14,6 +15,7 @@ pub(crate) fn render(
     counters: Counters,
     gauges: Gauges,
     swarm: SwarmStats,
+    shared: Option<ShareStats>,
     registered: usize,
 ) -> String {
     let mut page = Metrics::default();
@@ -144,6 +146,23 @@ pub(crate) fn render(
         "Those of them that were of no use.",
         swarm.wasted_bytes,
     );
+    if let Some(shared) = shared {
+        page.gauge(
+            "chive_facilitator_shared_torrents",
+            "Torrents of the operator's folder that are given to BitTorrent clients.",
+            shared.torrents as u64,
+        );
+        page.gauge(
+            "chive_facilitator_shared_peers",
+            "BitTorrent clients that are connected for them.",
+            shared.peers as u64,
+        );
+        page.counter(
+            "chive_facilitator_shared_given_bytes_total",
+            "Bytes of content given to them.",
+            shared.given_bytes,
+        );
+    }
     page.counter(
         "chive_facilitator_node_wakeups_total",
         "Times that the node's task woke up.",

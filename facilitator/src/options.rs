@@ -83,7 +83,8 @@ pub struct Options {
           value_name = "BOOL", env = "CHIVE_FACILITATOR_NO_DHT")]
     pub no_dht: Option<bool>,
 
-    /// A tracker that is asked for every torrent (udp: or http:). May be repeated.
+    /// A tracker that is asked for every torrent, and told of what is shared (udp: or http:). May
+    /// be repeated.
     #[arg(
         long,
         value_name = "URL",
@@ -100,6 +101,31 @@ pub struct Options {
         value_delimiter = ','
     )]
     pub peer: Vec<SocketAddr>,
+
+    /// A folder with .torrent files and, beside them or in folders of the torrents' names, their
+    /// content: it is given to BitTorrent clients and to those in Chive who ask for it. Without
+    /// this, nothing is given to BitTorrent clients. New files are found while it runs.
+    #[arg(long, value_name = "DIR", env = "CHIVE_FACILITATOR_SHARE")]
+    pub share: Option<PathBuf>,
+
+    /// Where BitTorrent clients connect for what is shared; trackers are told the port.
+    /// [default: 0.0.0.0:6881]
+    #[arg(long, value_name = "IP:PORT", env = "CHIVE_FACILITATOR_SHARE_LISTEN")]
+    pub share_listen: Option<SocketAddr>,
+
+    /// KiB a second that BitTorrent clients are given of what is shared, all together; 0 is
+    /// without a limit. [default: 0]
+    #[arg(long, value_name = "KIB", env = "CHIVE_FACILITATOR_SHARE_RATE")]
+    pub share_rate: Option<u64>,
+
+    /// BitTorrent clients that are connected for what is shared. [default: 100]
+    #[arg(long, value_name = "N", env = "CHIVE_FACILITATOR_SHARE_PEERS")]
+    pub share_peers: Option<usize>,
+
+    /// Those of them that are given something at once; the others wait for their turn.
+    /// [default: 8]
+    #[arg(long, value_name = "N", env = "CHIVE_FACILITATOR_SHARE_UNCHOKED")]
+    pub share_unchoked: Option<usize>,
 
     /// MiB of content in memory at most, of all torrents. [default: 256]
     #[arg(long, value_name = "MIB", env = "CHIVE_FACILITATOR_MEMORY_CAP_MIB")]
@@ -171,7 +197,7 @@ pub struct Options {
     pub log_addresses: Option<bool>,
 
     /// Print one line of JSON on stdout when the facilitator listens and each bridge took it or
-    /// failed: or, fingerprint, ed25519, ntor, bridges, pid.
+    /// failed: or, fingerprint, ed25519, ntor, bridges, share, pid.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", env = "CHIVE_FACILITATOR_PRINT_READY")]
     pub print_ready: Option<bool>,
@@ -201,7 +227,8 @@ impl Options {
 
     fn or(self, file: Options) -> Options {
         first_of!(Options: self, file;
-            config, webrtc, data_dir, allow_private, no_dht, memory_cap_mib, max_torrents, max_peers,
+            config, webrtc, data_dir, allow_private, no_dht, share, share_listen,
+            share_rate, share_peers, share_unchoked, memory_cap_mib, max_torrents, max_peers,
             find_seconds, max_connections, max_connections_per_address,
             max_new_connections_per_second, max_circuits_per_link, max_queued_mib, metrics,
             stop_seconds, log, log_addresses, print_ready;

@@ -21,7 +21,7 @@ use tokio::net::{UdpSocket, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::address::may_contact;
+use crate::address::may_contact;
 
 type NodeId = [u8; 20];
 

@@ -21,7 +21,7 @@
 //! - One piece is asked of one peer, so the first piece comes at that peer's rate.
 //!
 //! So the leech's own part, who is asked for what (`torrent`), is written here, on librqbit's
-//! codec of the peer protocol (messages, extensions, `ut_metadata`, PEX). `dht` and `tracker`
+//! codec of the peer protocol (messages, extensions, `ut_metadata`, PEX). `dht` and [`crate::tracker`]
 //! say why they are not crates either.
 //!
 //! # How it works
@@ -35,8 +35,6 @@
 //! Peers are reached by TCP, in the clear. Those that take only uTP or only encrypted connections
 //! are few among those that can be reached at all, and are left out.
 
-mod address;
-mod asks;
 mod connection;
 mod dht;
 mod metadata;
@@ -44,7 +42,6 @@ mod peers;
 mod run;
 mod store;
 mod torrent;
-mod tracker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::torrent::{Step, swarm_id};
-use super::tracker::TrackerError;
-use super::{Shared, TorrentKey, connection, dht, tracker};
+use super::{Shared, TorrentKey, connection, dht};
+use crate::tracker::{self, TrackerError};
 
 /// How long after a search for peers in the DHT the next begins, while there are too few: at
 /// first, and at most.

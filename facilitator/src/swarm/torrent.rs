@@ -26,11 +26,11 @@ use self::fetch::{Rate, Suspicion};
 pub(super) use self::info::{read_info, swarm_id};
 use self::layers::Layers;
 pub(super) use self::layers::{HashRequest, read_layers};
-use super::address::may_contact;
-use super::asks::Asks;
 use super::peers::{AddressBook, Peer, PeerKey, Request};
 use super::store::{PieceState, Store};
 use super::{SwarmConfig, TorrentKey};
+use crate::address::may_contact;
+use crate::asks::Asks;
 
 /// Failures that were not taken yet. Askers of nonsense fill it faster than the host takes them;
 /// when it is full the oldest is dropped, and whoever asked gives up by itself.

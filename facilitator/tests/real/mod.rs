@@ -135,9 +135,13 @@ impl RealSwarm {
 
     /// The `.torrent` file.
     pub(crate) fn torrent_file(&self, kind: &str) -> TorrentFile {
+        TorrentFile::parse(&self.torrent_bytes(kind)).expect("a .torrent")
+    }
+
+    /// The bytes of the `.torrent` file.
+    pub(crate) fn torrent_bytes(&self, kind: &str) -> Vec<u8> {
         let path = text(&self.torrent(kind)["torrent"]);
-        let file = std::fs::read(self.directory.join("swarm").join(path)).expect("a .torrent");
-        TorrentFile::parse(&file).expect("a .torrent")
+        std::fs::read(self.directory.join("swarm").join(path)).expect("a .torrent")
     }
 }
 
@@ -161,7 +165,7 @@ pub(crate) fn text(value: &Value) -> String {
 }
 
 /// A Python that has libtorrent.
-fn python() -> Option<&'static str> {
+pub(crate) fn python() -> Option<&'static str> {
     let works = |python: &&str| {
         let tried = Command::new(python)
             .args(["-c", "import libtorrent"])

@@ -466,7 +466,7 @@ impl Torrent {
     /// its run. Runs take turns.
     fn wanted(&self, chunks_per_piece: u32) -> Vec<(u32, bool)> {
         let mut wanted = Vec::new();
-        let pieces = |run: &super::super::asks::Run| {
+        let pieces = |run: &crate::asks::Run| {
             let first = run.next / chunks_per_piece;
             first..run.end.div_ceil(chunks_per_piece)
         };

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// A facilitator sits in somebody's home network: nobody outside may make it knock at the router,
 /// the printer or itself. `allow_private` is for tests and closed networks, where the swarm itself
 /// has such addresses.
-pub(super) fn may_contact(address: SocketAddr, allow_private: bool) -> bool {
+pub(crate) fn may_contact(address: SocketAddr, allow_private: bool) -> bool {
     address.port() != 0 && is_unicast(address.ip()) && (allow_private || is_global(address.ip()))
 }
 

@@ -1,6 +1,7 @@
-//! Asking a tracker for peers, without becoming one of those that it names to others.
+//! Speaking with trackers: asking one for peers without becoming one of those that it names to
+//! others, and telling it of what the operator shares.
 //!
-//! A tracker tells peers only to a peer, so we say that we begin, with no port (0), take its
+//! [`ask`] is all that the swarm engine uses. A tracker tells peers only to a peer, so we say that we begin, with no port (0), take its
 //! answer, and say at once that we have stopped: nobody is sent to us, and our address is not on
 //! its list while somebody watches through us. Real opentracker answers port 0. A tracker that
 //! refuses it is told the discard port, on which nobody listens.
@@ -18,6 +19,8 @@ use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 use url::Url;
 
+use crate::address::may_contact;
+
 /// No port, and the discard port for trackers that insist on one.
 const PORTS: [u16; 2] = [0, 9];
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -34,15 +37,15 @@ const LEFT: u64 = 1 << 30;
 
 /// What a tracker answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) peers: Vec<SocketAddr>,
+pub(crate) struct Answer {
+    pub(crate) peers: Vec<SocketAddr>,
     /// When to ask again at the earliest.
-    pub(super) interval: Duration,
+    pub(crate) interval: Duration,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TrackerError {
+pub(crate) enum TrackerError {
     #[error("it did not answer in time")]
     Timeout,
     #[error(transparent)]
@@ -60,7 +63,42 @@ pub(super) enum TrackerError {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Announce {
     Started,
+    StillThere,
     Stopped,
+}
+
+/// What a tracker is told of a torrent that is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It is to be had from now on.
+    Started,
+    /// It is still to be had.
+    StillThere,
+    /// It is not to be had any longer.
+    Stopped,
+}
+
+/// A torrent of which we have all, and give to whoever connects.
+pub(crate) struct Seeding(Conversation);
+
+impl Seeding {
+    /// To be had at this port of the address from which trackers are told.
+    pub(crate) fn new(infohash: [u8; 20], port: u16) -> Self {
+        // One tracker's "stopped" has to be of the peer that started; where we listen tells who we
+        // are anyway.
+        let mut peer_id = infohash;
+        for (byte, port) in peer_id.iter_mut().zip(port.to_be_bytes().iter().cycle()) {
+            *byte ^= port;
+        }
+        Self(Conversation {
+            infohash,
+            peer_id,
+            key: u32::from(port),
+            port,
+            left: 0,
+            may_be_private: false,
+        })
+    }
 }
 
 /// One conversation.
@@ -69,10 +107,14 @@ struct Conversation {
     peer_id: [u8; 20],
     key: u32,
     port: u16,
+    /// Bytes that we say we lack.
+    left: u64,
+    /// Whether the tracker may be in a private network.
+    may_be_private: bool,
 }
 
 /// Asks a tracker once.
-pub(super) async fn ask(url: &Url, infohash: [u8; 20]) -> Result<Answer, TrackerError> {
+pub(crate) async fn ask(url: &Url, infohash: [u8; 20]) -> Result<Answer, TrackerError> {
     let mut refused = TrackerError::Refused;
     for port in PORTS {
         let conversation = Conversation {
@@ -80,6 +122,9 @@ pub(super) async fn ask(url: &Url, infohash: [u8; 20]) -> Result<Answer, Tracker
             peer_id: rand::random(),
             key: rand::random(),
             port,
+            left: LEFT,
+            // The operator named it.
+            may_be_private: true,
         };
         let asking = async {
             match url.scheme() {
@@ -97,9 +142,54 @@ pub(super) async fn ask(url: &Url, infohash: [u8; 20]) -> Result<Answer, Tracker
     Err(refused)
 }
 
+/// Tells a tracker of a shared torrent; how long to wait before telling it again.
+pub(crate) async fn tell(
+    url: &Url,
+    seeding: &Seeding,
+    told: Told,
+    may_be_private: bool,
+) -> Result<Duration, TrackerError> {
+    let conversation = Conversation {
+        may_be_private,
+        ..seeding.0
+    };
+    let announce = match told {
+        Told::Started => Announce::Started,
+        Told::StillThere => Announce::StillThere,
+        Told::Stopped => Announce::Stopped,
+    };
+    let telling = async {
+        match url.scheme() {
+            "udp" => {
+                let (answer, ..) = conversation.announce_udp(url, announce).await?;
+                Ok(answer)
+            }
+            "http" => {
+                let query = conversation.query(url, announce);
+                let answer = http::get(url, &query, may_be_private).await?;
+                http::announced(&answer)
+            }
+            _ => Err(TrackerError::Unsupported),
+        }
+    };
+    let answer = timeout(TIMEOUT, telling).await;
+    Ok(answer.map_err(|_| TrackerError::Timeout)??.interval)
+}
+
 impl Conversation {
     async fn ask_udp(&self, url: &Url) -> Result<Answer, TrackerError> {
-        let address = resolve(url, None).await?;
+        let (answer, socket, connection) = self.announce_udp(url, Announce::Started).await?;
+        let stopped = udp::announce(self, connection, rand::random(), Announce::Stopped);
+        socket.send(&stopped).await?;
+        Ok(answer)
+    }
+
+    async fn announce_udp(
+        &self,
+        url: &Url,
+        announce: Announce,
+    ) -> Result<(Answer, UdpSocket, u64), TrackerError> {
+        let address = resolve(url, None, self.may_be_private).await?;
         let local: SocketAddr = match address {
             SocketAddr::V4(_) => ([0; 4], 0).into(),
             SocketAddr::V6(_) => ([0; 16], 0).into(),
@@ -113,21 +203,22 @@ impl Conversation {
         let connection = udp::connected(&answer, transaction)?;
 
         let transaction: u32 = rand::random();
-        let started = udp::announce(self, connection, transaction, Announce::Started);
-        let answer = exchange(&socket, &started).await?;
+        let question = udp::announce(self, connection, transaction, announce);
+        let answer = exchange(&socket, &question).await?;
         let answer = udp::announced(&answer, transaction, address.is_ipv4())?;
-
-        let stopped = udp::announce(self, connection, rand::random(), Announce::Stopped);
-        socket.send(&stopped).await?;
-        Ok(answer)
+        Ok((answer, socket, connection))
     }
 
     async fn ask_http(&self, url: &Url) -> Result<Answer, TrackerError> {
-        let answer = http::get(url, &self.query(url, Announce::Started)).await?;
+        let answer = http::get(url, &self.query(url, Announce::Started), true).await?;
         let answer = http::announced(&answer)?;
         // Said even if the torrent is let go meanwhile; nobody waits for it.
         let (url, stopped) = (url.clone(), self.query(url, Announce::Stopped));
-        tokio::spawn(async move { timeout(TIMEOUT, http::get(&url, &stopped)).await.is_ok() });
+        tokio::spawn(async move {
+            timeout(TIMEOUT, http::get(&url, &stopped, true))
+                .await
+                .is_ok()
+        });
         Ok(answer)
     }
 
@@ -137,27 +228,34 @@ impl Conversation {
             .query()
             .map_or(String::new(), |query| format!("{query}&"));
         let event = match announce {
-            Announce::Started => "started",
-            Announce::Stopped => "stopped",
+            Announce::Started => "&event=started",
+            Announce::StillThere => "",
+            Announce::Stopped => "&event=stopped",
         };
         query += &format!(
-            "info_hash={}&peer_id={}&port={}&uploaded=0&downloaded=0&left={LEFT}&compact=1\
-             &numwant={MAX_PEERS}&key={:08x}&event={event}",
+            "info_hash={}&peer_id={}&port={}&uploaded=0&downloaded=0&left={}&compact=1\
+             &numwant={MAX_PEERS}&key={:08x}{event}",
             percent_encode(&self.infohash),
             percent_encode(&self.peer_id),
             self.port,
+            self.left,
             self.key,
         );
         format!("{}?{query}", url.path())
     }
 }
 
-async fn resolve(url: &Url, default_port: Option<u16>) -> Result<SocketAddr, TrackerError> {
+async fn resolve(
+    url: &Url,
+    default_port: Option<u16>,
+    may_be_private: bool,
+) -> Result<SocketAddr, TrackerError> {
     let host = url.host_str().ok_or(TrackerError::NoAddress)?;
     let host = host.trim_matches(['[', ']']);
     let port = url.port().or(default_port).ok_or(TrackerError::NoAddress)?;
-    let mut addresses = lookup_host((host, port)).await?;
-    addresses.next().ok_or(TrackerError::NoAddress)
+    let addresses = lookup_host((host, port)).await?;
+    let mut allowed = addresses.filter(|address| may_contact(*address, may_be_private));
+    allowed.next().ok_or(TrackerError::NoAddress)
 }
 
 /// Sends a question until there is an answer.
@@ -195,13 +293,12 @@ fn bounded(interval: u64) -> Duration {
 
 /// BEP 15.
 mod udp {
-    use super::{
-        Announce, Answer, Conversation, LEFT, MAX_PEERS, TrackerError, bounded, compact_peers,
-    };
+    use super::{Announce, Answer, Conversation, MAX_PEERS, TrackerError, bounded, compact_peers};
 
     const CONNECT: u32 = 0;
     const ANNOUNCE: u32 = 1;
     const PROTOCOL: u64 = 0x0417_2710_1980;
+    const NONE: u32 = 0;
     const STARTED: u32 = 2;
     const STOPPED: u32 = 3;
 
@@ -229,6 +326,7 @@ mod udp {
         let (downloaded, uploaded, ip) = (0u64, 0u64, 0u32);
         let event = match announce {
             Announce::Started => STARTED,
+            Announce::StillThere => NONE,
             Announce::Stopped => STOPPED,
         };
         let parts: [&[u8]; 13] = [
@@ -238,7 +336,7 @@ mod udp {
             &conversation.infohash,
             &conversation.peer_id,
             &downloaded.to_be_bytes(),
-            &LEFT.to_be_bytes(),
+            &conversation.left.to_be_bytes(),
             &uploaded.to_be_bytes(),
             &event.to_be_bytes(),
             &ip.to_be_bytes(),
@@ -283,8 +381,12 @@ mod http {
 
     /// The body of what is at this path. HTTP/1.0, so that it comes in one piece and ends with the
     /// connection.
-    pub(super) async fn get(url: &Url, path: &str) -> Result<Vec<u8>, TrackerError> {
-        let address = resolve(url, url.port_or_known_default()).await?;
+    pub(super) async fn get(
+        url: &Url,
+        path: &str,
+        may_be_private: bool,
+    ) -> Result<Vec<u8>, TrackerError> {
+        let address = resolve(url, url.port_or_known_default(), may_be_private).await?;
         let host = url.host_str().ok_or(TrackerError::NoAddress)?;
         let port = url.port().map_or(String::new(), |port| format!(":{port}"));
         let request = format!("GET {path} HTTP/1.0\r\nHost: {host}{port}\r\n\r\n");

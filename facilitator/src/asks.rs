@@ -4,11 +4,11 @@ use std::ops::Range;
 
 /// Runs of chunks that are asked of one torrent at once. Whoever asks for scattered blocks fills
 /// it; what comes when it is full is refused as BUSY.
-pub(super) const MAX_RUNS: usize = 256;
+pub(crate) const MAX_RUNS: usize = 256;
 
 /// Chunks that are asked of one torrent at once, 1 GiB of them. Askers fill it; what comes when it
 /// is full is refused as BUSY.
-pub(super) const MAX_CHUNKS_ASKED: usize = 1 << 16;
+pub(crate) const MAX_CHUNKS_ASKED: usize = 1 << 16;
 
 /// Who has read on through so many pieces and chunks (8 MiB) is one who reads on, and not one of
 /// several sources that are given runs in turns. At most an eighth of what is fetched for it was
@@ -22,7 +22,7 @@ const MAX_READ_AHEAD_CHUNKS: u32 = 128;
 
 /// Disjoint runs of chunks, in the order in which they were asked.
 #[derive(Debug, Default)]
-pub(super) struct Asks {
+pub(crate) struct Asks {
     runs: Vec<Run>,
     count: usize,
     /// Where somebody reads on and on: the end of the last run, and where that reading began.
@@ -31,9 +31,9 @@ pub(super) struct Asks {
 
 /// Chunks asked and not yet answered, from the next to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) next: u32,
-    pub(super) end: u32,
+pub(crate) struct Run {
+    pub(crate) next: u32,
+    pub(crate) end: u32,
 }
 
 impl From<Range<u32>> for Run {
@@ -47,24 +47,24 @@ impl From<Range<u32>> for Run {
 
 /// There is no room for more asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Busy;
+pub(crate) struct Busy;
 
 impl Asks {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    pub(super) fn runs(&self) -> &[Run] {
+    pub(crate) fn runs(&self) -> &[Run] {
         &self.runs
     }
 
     /// How many chunks.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
     /// Adds chunks; those that are asked already are answered once, where they stand.
-    pub(super) fn add(&mut self, chunks: Range<u32>) -> Result<(), Busy> {
+    pub(crate) fn add(&mut self, chunks: Range<u32>) -> Result<(), Busy> {
         if chunks.is_empty() {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl Asks {
     }
 
     /// Takes chunks back.
-    pub(super) fn cancel(&mut self, chunks: Range<u32>) {
+    pub(crate) fn cancel(&mut self, chunks: Range<u32>) {
         let runs = std::mem::take(&mut self.runs);
         // Cuts make more runs. Where there is no room for them a run stays whole: what is then
         // answered for nothing costs less than the bookkeeping.
@@ -114,7 +114,7 @@ impl Asks {
     }
 
     /// The next chunk of this run was answered.
-    pub(super) fn advance(&mut self, run: usize) {
+    pub(crate) fn advance(&mut self, run: usize) {
         if let Some(asked) = self.runs.get_mut(run) {
             asked.next += 1;
             self.count -= 1;
@@ -126,21 +126,21 @@ impl Asks {
     }
 
     /// Takes a whole run away, because it cannot be answered.
-    pub(super) fn remove(&mut self, run: usize) -> Run {
+    pub(crate) fn remove(&mut self, run: usize) -> Run {
         let run = self.runs.remove(run);
         self.recount();
         run
     }
 
     /// Whether any of these chunks is asked for.
-    pub(super) fn wants(&self, chunks: &Range<u32>) -> bool {
+    pub(crate) fn wants(&self, chunks: &Range<u32>) -> bool {
         self.runs
             .iter()
             .any(|run| run.next < chunks.end && chunks.start < run.end)
     }
 
     /// Pieces that are likely asked next, by somebody who reads on and on.
-    pub(super) fn read_ahead(&self, chunks_per_piece: u32) -> Range<u32> {
+    pub(crate) fn read_ahead(&self, chunks_per_piece: u32) -> Range<u32> {
         let Some(reading) = &self.reading else {
             return 0..0;
         };
