@@ -180,7 +180,9 @@ const LEECH: &str = r#"
 import libtorrent as lt, sys, time
 source, port, folder = sys.argv[1:]
 session = lt.session({'listen_interfaces': '127.0.0.1:0', 'enable_dht': False, 'enable_lsd': False,
-                      'enable_upnp': False, 'enable_natpmp': False, 'alert_mask': 0})
+                      'enable_upnp': False, 'enable_natpmp': False, 'alert_mask': 0,
+                      # It would try it again at each connect_peer, though nobody answers.
+                      'enable_outgoing_utp': False})
 if source.startswith('magnet:'):
     about = lt.parse_magnet_uri(source)
 else:

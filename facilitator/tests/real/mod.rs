@@ -110,15 +110,19 @@ impl RealSwarm {
     pub(crate) fn listed(&self, infohash: &[u8]) -> Vec<u16> {
         let url = self.tracker("http");
         let address = (url.host_str().expect("a host"), url.port().expect("a port"));
-        let mut stream = TcpStream::connect(address).expect("the tracker");
         let infohash: String = infohash.iter().map(|byte| format!("%{byte:02x}")).collect();
-        let query = format!(
-            "GET /announce?info_hash={infohash}&peer_id=-XX0000-aaaaaaaaaaaa&port=1&uploaded=0\
-             &downloaded=0&left=9&compact=1&event=stopped&numwant=100 HTTP/1.0\r\n\r\n"
-        );
-        stream.write_all(query.as_bytes()).expect("a question");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
+        // Peers are named only to who begins; who does so leaves again.
+        let [answer, _] = ["started", "stopped"].map(|event| {
+            let mut stream = TcpStream::connect(address).expect("the tracker");
+            let query = format!(
+                "GET /announce?info_hash={infohash}&peer_id=-XX0000-aaaaaaaaaaaa&port=1&uploaded=0\
+                 &downloaded=0&left=9&compact=1&event={event}&numwant=100 HTTP/1.0\r\n\r\n"
+            );
+            stream.write_all(query.as_bytes()).expect("a question");
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).expect("an answer");
+            answer
+        });
         let start = b"5:peers";
         let at = answer.windows(start.len()).position(|part| part == start);
         let peers = &answer[at.expect("a list of peers") + start.len()..];
