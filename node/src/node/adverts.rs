@@ -34,6 +34,8 @@ pub(crate) struct Adverts {
     /// In the order in which they are to be used.
     names: BTreeMap<Infohash, VecDeque<Advert>>,
     circuits: BTreeMap<u64, BTreeSet<Infohash>>,
+    /// Names of which nobody tells any longer, not taken yet; at most as many as were told of.
+    gone: Vec<Infohash>,
 }
 
 impl Adverts {
@@ -92,12 +94,40 @@ impl Adverts {
         name: &Infohash,
         fit: impl Fn(u64) -> bool,
     ) -> Option<Advert> {
+        let holders = self.names.get(name)?;
+        let late = holders
+            .iter()
+            .filter(|holder| now.saturating_since(holder.told) >= LIFE);
+        let late: Vec<u64> = late.map(|holder| holder.circuit).collect();
+        for circuit in late {
+            self.remove(circuit, name);
+        }
         let holders = self.names.get_mut(name)?;
-        holders.retain(|holder| now.saturating_since(holder.told) < LIFE);
         let place = holders.iter().position(|holder| fit(holder.circuit))?;
         let holder = holders.remove(place)?;
         holders.push_back(holder);
         Some(holder)
+    }
+
+    /// Forgets what was told too long ago.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let mut old = Vec::new();
+        for (name, holders) in &self.names {
+            let late = holders
+                .iter()
+                .filter(|holder| now.saturating_since(holder.told) >= LIFE);
+            old.extend(late.map(|holder| (holder.circuit, *name)));
+        }
+        for (circuit, name) in old {
+            self.remove(circuit, &name);
+        }
+    }
+
+    /// Names of which nobody tells any longer.
+    pub(crate) fn take_gone(&mut self) -> Vec<Infohash> {
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.retain(|name| !self.has(name));
+        gone
     }
 
     /// Whether anybody told of a name.
@@ -116,6 +146,7 @@ impl Adverts {
             holders.retain(|holder| holder.circuit != circuit);
             if holders.is_empty() {
                 self.names.remove(name);
+                self.gone.push(*name);
             }
         }
     }
@@ -135,6 +166,7 @@ impl Adverts {
         let Some(name) = oldest.map(|(name, _)| *name) else {
             return;
         };
+        self.gone.push(name);
         for holder in self.names.remove(&name).unwrap_or_default() {
             self.untell(holder.circuit, &name);
         }
@@ -201,5 +233,11 @@ mod tests {
         assert!(!adverts.has(&name(4998)));
         assert!(adverts.take(now, &name(4997), |_| true).is_some());
         assert_eq!(adverts.take(now + LIFE, &name(4997), |_| true), None);
+        adverts.take_gone();
+        adverts.expire(now + LIFE - Duration::from_secs(1));
+        assert!(adverts.has(&name(4996)) && adverts.take_gone().is_empty());
+        adverts.expire(now + LIFE);
+        assert!(adverts.names.is_empty() && adverts.circuits.is_empty());
+        assert!(adverts.take_gone().contains(&name(4996)));
     }
 }

@@ -147,11 +147,19 @@ impl Node {
             lookup,
             rsa: record.rsa_id,
         });
+        // It may have moved since it signed the record.
+        let kademlia = self.kademlia.as_ref();
+        let known = kademlia
+            .and_then(|kademlia| kademlia.kad.known(record.rsa_id))
+            .filter(|known| known.ed25519 == record.ed25519 && known.expiry > record.expiry);
+        let router = Arc::new(Router::from(&**known.unwrap_or(record)));
+        self.relay_provider(lookup, router);
     }
 
     /// A lookup of a name is over.
     fn providers_looked_up(&mut self, lookup: LookupId, providers: usize) {
-        let _ = (lookup, providers);
+        tracing::debug!(providers, "a name was looked up");
+        self.relay_looked_up(lookup);
     }
 
     /// A record of this node is signed, or will not be for now.
@@ -367,6 +375,8 @@ impl Node {
                 });
             }
             KadEvent::Renew(name) => {
+                self.relays.adverts.expire(self.now);
+                self.withdraw_names();
                 self.sign_descriptor(Some(name), DescriptorFor::Provided(name));
             }
             KadEvent::Published { kept, .. } => tracing::debug!(kept, "a name is published"),

@@ -356,12 +356,22 @@ impl Node {
         Some(path)
     }
 
-    /// Begins a circuit to a certain ORDB: as long as any where this node builds such, else of one
-    /// hop, for a router has nothing to hide but whom it asks for.
+    /// Begins a circuit to a certain ORDB: as long as any where this node builds such, else as
+    /// short as can be, for a router has nothing to hide but whom it asks for.
     pub(crate) fn build_to(&mut self, ordb: &Arc<Router>, purpose: Purpose) -> Option<CircuitId> {
         let Some((link, first, entry)) = self.entry().filter(|_| self.config.asks) else {
-            let link = self.link_towards(ordb).ok()?;
-            return self.build_over(link, vec![ordb.clone()], FirstHop::Fast, purpose);
+            let direct = self.link_towards(ordb).ok();
+            let (link, path) = match direct {
+                Some(link) => (link, vec![ordb.clone()]),
+                // A tab, which nobody dials: who introduces it is asked to extend to it.
+                None => {
+                    let mut introducers = ordb.introducers.iter();
+                    let introducer = introducers.find_map(|id| self.dialable(id))?;
+                    let link = self.link_towards(&introducer).ok()?;
+                    (link, vec![introducer, ordb.clone()])
+                }
+            };
+            return self.build_over(link, path, FirstHop::Fast, purpose);
         };
         let mut taken = vec![entry.clone(), ordb.clone()];
         let mut path = vec![entry];

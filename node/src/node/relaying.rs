@@ -4,12 +4,15 @@
 //! A relay is a [`Requester`] of one name: it finds the liars, keeps what it fetched for the next
 //! who asks, and gives nothing away that it has not checked. Both ends are behind circuits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::Rng;
 
+use crate::circuit::client::Router;
 use crate::ids::{CircuitId, Ed25519Id, StreamId};
+use crate::kad::LookupId;
 use crate::node::Node;
 use crate::node::adverts::Adverts;
 use crate::node::io::Event;
@@ -66,6 +69,13 @@ pub(crate) struct Relay {
     avoid: BTreeSet<u64>,
     /// Blocks of sections that were asked and are not here yet.
     waiting: Vec<(Section, u32)>,
+    /// ORDBs that Kademlia names, not asked yet.
+    providers: VecDeque<Arc<Router>>,
+    /// Kademlia is being asked; and whether it was.
+    lookup: Option<LookupId>,
+    looked_up: bool,
+    /// What the host said that it tried, where it did not find the name.
+    host_tried: Option<Tried>,
     began: Instant,
     /// Since when nobody is left to ask.
     alone_since: Option<Instant>,
@@ -117,7 +127,7 @@ impl Node {
                 if has_host && !self.relays.adverts.has(&name) {
                     return self.emit(Event::Content(want));
                 }
-                self.open_relay(name);
+                self.open_relay(name, None);
             }
             ContentWant::Blocks {
                 name,
@@ -169,21 +179,23 @@ impl Node {
             // It was told that this is no longer asked of it.
             return;
         }
-        let is_none = matches!(
-            answer,
+        let host_tried = match answer {
             ContentAnswer::Failed {
                 scope: None,
                 reason: DbEndReason::NOT_FOUND,
+                tried,
                 ..
-            }
-        );
+            } => Some(tried.unwrap_or_default()),
+            _ => None,
+        };
         let was_relayed = match &answer {
             ContentAnswer::Block { .. } | ContentAnswer::Failed { scope: Some(_), .. } => false,
             _ => self.relays.handed_over.remove(&name),
         };
-        if is_none && !was_relayed && self.relays.adverts.has(&name) {
-            // Somebody told of it meanwhile.
-            return self.open_relay(name);
+        let others = self.relays.adverts.has(&name) || self.is_joined();
+        if host_tried.is_some() && !was_relayed && others {
+            // Somebody told of it meanwhile, or told another ORDB.
+            return self.open_relay(name, host_tried);
         }
         self.server.handle_answer(self.now, answer);
         self.server_dirty = true;
@@ -201,11 +213,46 @@ impl Node {
         if !self.config.roles.contains(Roles::ORDB) {
             return;
         }
+        let was_known = self.relays.adverts.has(&info.name);
         self.relays.adverts.handle_info(self.now, circuit, info);
+        if !was_known && self.relays.adverts.has(&info.name) {
+            self.publish_name(info.name.key());
+        }
+        self.withdraw_names();
         if let Some(relay) = self.relays.relays.get_mut(&info.name) {
             // What it has is more than when it was asked last.
             relay.avoid.remove(&circuit);
             self.relays.dirty.insert(info.name);
+        }
+    }
+
+    /// Says no longer in Kademlia that this is an ORDB for names that nobody tells of any more.
+    pub(crate) fn withdraw_names(&mut self) {
+        for name in self.relays.adverts.take_gone() {
+            self.unpublish_name(name.key());
+        }
+    }
+
+    /// A lookup found an ORDB that says that it can be asked for a name.
+    pub(crate) fn relay_provider(&mut self, lookup: LookupId, router: Arc<Router>) {
+        let own = self.config.identity.as_ref().map(|own| own.ids().ed25519);
+        let mut relays = self.relays.relays.iter_mut();
+        if let Some((name, relay)) = relays.find(|(_, it)| it.lookup == Some(lookup))
+            && own != Some(router.ed25519)
+            && !relay.tried.contains(&router.ed25519)
+            && relay.providers.len() < MAX_TRIED
+        {
+            relay.providers.push_back(router);
+            self.relays.dirty.insert(*name);
+        }
+    }
+
+    /// A lookup is over.
+    pub(crate) fn relay_looked_up(&mut self, lookup: LookupId) {
+        let mut relays = self.relays.relays.iter_mut();
+        if let Some((name, relay)) = relays.find(|(_, it)| it.lookup == Some(lookup)) {
+            relay.lookup = None;
+            self.relays.dirty.insert(*name);
         }
     }
 
@@ -239,6 +286,7 @@ impl Node {
     /// A circuit of another's is gone: with it who told over it, and what he was asked.
     pub(crate) fn relays_circuit_gone(&mut self, circuit: u64) {
         self.relays.adverts.handle_circuit_gone(circuit);
+        self.withdraw_names();
         self.relays.numbers.remove(&circuit);
         let back = Way::Back(circuit);
         let mut lost = Vec::new();
@@ -287,7 +335,7 @@ impl Node {
         self.relays.dirty.insert(name);
     }
 
-    fn open_relay(&mut self, name: Infohash) {
+    fn open_relay(&mut self, name: Infohash, host_tried: Option<Tried>) {
         if self.relays.relays.len() >= MAX_RELAYS {
             let answer = ContentAnswer::Failed {
                 name,
@@ -319,6 +367,10 @@ impl Node {
             tried: BTreeSet::new(),
             avoid: BTreeSet::new(),
             waiting: Vec::new(),
+            providers: VecDeque::new(),
+            lookup: None,
+            looked_up: false,
+            host_tried,
             began: self.now,
             alone_since: None,
         };
@@ -527,6 +579,7 @@ impl Node {
         if let (Way::Back(circuit), true) = (upstream.way, for_good) {
             relay.avoid.insert(circuit);
             self.relays.adverts.remove(circuit, &name);
+            self.withdraw_names();
         }
         self.end_upstream(upstream, reason);
         // A stalled one is still the requester's.
@@ -607,18 +660,31 @@ impl Node {
             return false;
         }
         let tried = relay.tried.clone();
+        if !relay.looked_up {
+            let lookup = self.find_providers(name.key());
+            if let Some(relay) = self.relays.relays.get_mut(&name) {
+                (relay.looked_up, relay.lookup) = (true, lookup);
+            }
+        }
+        let Some(relay) = self.relays.relays.get_mut(&name) else {
+            return false;
+        };
+        let provider = relay.providers.pop_front();
+        if provider.is_none() && relay.lookup.is_some() {
+            // Facilitators come last.
+            return false;
+        }
         let own = self.config.identity.as_ref().map(|own| own.ids().ed25519);
         // A facilitator finds by its swarms what others would ask facilitators for.
-        if self.config.roles.contains(Roles::FACILITATOR) {
+        if provider.is_none() && self.config.roles.contains(Roles::FACILITATOR) {
             return false;
         }
         let facilitator = Roles::ORDB.with(Roles::FACILITATOR);
-        let Some(router) = self
+        let last = self
             .directory
             .trusted(facilitator, self.now)
-            .find(|router| !tried.contains(&router.ed25519) && own != Some(router.ed25519))
-            .cloned()
-        else {
+            .find(|router| !tried.contains(&router.ed25519) && own != Some(router.ed25519));
+        let Some(router) = provider.or_else(|| last.cloned()) else {
             return false;
         };
         let Some(counter) = self.server.raise(&name) else {
@@ -676,8 +742,10 @@ impl Node {
         let Some(relay) = self.relays.relays.get_mut(&name) else {
             return;
         };
-        let has_host = self.config.roles.contains(Roles::FACILITATOR);
-        if relay.requester.has_lacking() && relay.building.is_empty() {
+        let is_facilitator = self.config.roles.contains(Roles::FACILITATOR);
+        let has_host = is_facilitator && relay.host_tried.is_none();
+        let is_asking = !relay.building.is_empty() || relay.lookup.is_some();
+        if relay.requester.has_lacking() && !is_asking {
             if has_host {
                 return self.hand_over(name);
             }
@@ -700,12 +768,13 @@ impl Node {
         let Some(relay) = self.relays.relays.get_mut(&name) else {
             return;
         };
-        if !relay.upstreams.is_empty() || !relay.building.is_empty() {
+        let is_asking = !relay.building.is_empty() || relay.lookup.is_some();
+        if is_asking || !relay.upstreams.is_empty() {
             relay.alone_since = None;
             return;
         }
         let since = *relay.alone_since.get_or_insert(self.now);
-        if self.now.saturating_since(since) < GRACE {
+        if relay.host_tried.is_none() && self.now.saturating_since(since) < GRACE {
             return;
         }
         let is_idle = relay.requester.asked_chunks().is_empty() && relay.waiting.is_empty();
@@ -731,7 +800,7 @@ impl Node {
             seconds: u16::try_from(self.now.saturating_since(relay.began).as_secs())
                 .unwrap_or(u16::MAX),
             peers: u32::try_from(relay.tried.len() + relay.avoid.len()).unwrap_or(u32::MAX),
-            ..Tried::default()
+            ..relay.host_tried.unwrap_or_default()
         });
         self.close_relay(name);
         let answer = ContentAnswer::Failed {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::ids::Key;
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
@@ -43,6 +44,15 @@ impl Infohash {
             Self::V1(hash) => *hash == InfohashV1::of(info),
             Self::V2(hash) => *hash == InfohashV2::of(info),
         }
+    }
+
+    /// Its place in Kademlia: the first 20 bytes.
+    pub fn key(&self) -> Key {
+        let mut key = [0; 20];
+        key.iter_mut()
+            .zip(self.as_bytes())
+            .for_each(|(place, byte)| *place = *byte);
+        Key(key)
     }
 
     /// The bytes of the hash: 20 or 32.

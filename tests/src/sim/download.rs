@@ -8,7 +8,7 @@ use chive_node::node::Event;
 use chive_node::ordb::{Demand, Read};
 use chive_node::torrent::TorrentFile;
 
-use super::{NodeIndex, World};
+use super::{Manner, NodeIndex, World};
 use crate::torrents::TestTorrent;
 
 /// A tab that opens a torrent and reads all of its one file.
@@ -118,4 +118,22 @@ pub fn hold(
         world.call(tab, |node, now| node.share_torrent(now, id, true));
     }
     id
+}
+
+/// A tab whose host has the whole of a torrent from before, and gives it back truly or not.
+pub fn restore(
+    world: &mut World,
+    tab: NodeIndex,
+    torrent: &TestTorrent,
+    manner: Manner,
+) -> TorrentId {
+    let file = [&b"d4:info"[..], &torrent.info, b"e"].concat();
+    let file = TorrentFile::parse(&file).expect("a .torrent file");
+    let chunks = file.metainfo.chunk_count();
+    world.keep(tab, torrent.content.clone(), manner);
+    world.call(tab, |node, now| {
+        node.set_host_store();
+        node.restore_torrent(now, file, [0..chunks])
+            .expect("opened")
+    })
 }

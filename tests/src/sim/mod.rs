@@ -13,7 +13,7 @@ mod views;
 mod wires;
 
 pub use content::{Library, Manner};
-pub use download::{Download, download, hold};
+pub use download::{Download, download, hold, restore};
 pub use keys::KeyPool;
 pub use nat::{Behaviour, Nat};
 pub use views::Views;
@@ -24,13 +24,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use chacha20::ChaCha20Rng;
 use chive_node::circuit::client::Router;
 use chive_node::ids::{Key, LinkId};
 use chive_node::node::{BridgeLine, Config, Event, Input, Limits, Node, Output, Transports};
 use chive_node::ordb::ContentAnswer;
+use chive_node::store::{StoreAnswer, StoreWant};
 use chive_node::time::Instant;
+use chive_node::torrent::CHUNK_LEN;
 use chive_node::wire::Roles;
 use rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
@@ -123,6 +125,10 @@ struct Simulated {
     events: Vec<Event>,
     keeps_events: bool,
     library: Library,
+    /// The file that its host keeps, and whether it gives it back wrong.
+    kept: Option<(Bytes, Manner)>,
+    /// Chunks that it gave back.
+    given: u64,
     answers: VecDeque<(Instant, ContentAnswer)>,
 }
 
@@ -324,6 +330,8 @@ impl World {
             events: Vec::new(),
             keeps_events: true,
             library: Library::default(),
+            kept: None,
+            given: 0,
             answers: VecDeque::new(),
         });
         self.drain(index);
@@ -358,6 +366,16 @@ impl World {
     /// What a node's host has to offer.
     pub fn library(&mut self, node: NodeIndex) -> &mut Library {
         &mut self.nodes[node.0].library
+    }
+
+    /// A node's host keeps this file, which is the whole of the torrents that it restores.
+    pub fn keep(&mut self, node: NodeIndex, content: Bytes, manner: Manner) {
+        self.nodes[node.0].kept = Some((content, manner));
+    }
+
+    /// How many chunks a node's host gave back of what it keeps.
+    pub fn given(&self, node: NodeIndex) -> u64 {
+        self.nodes[node.0].given
     }
 
     /// A node, to look at.
@@ -603,6 +621,26 @@ impl World {
                         let at = *at;
                         self.schedule(at, What::Content { node });
                     }
+                }
+                Output::Event(Event::Store(StoreWant::Read { torrent, chunk }))
+                    if self.nodes[node].kept.is_some() =>
+                {
+                    let simulated = &mut self.nodes[node];
+                    simulated.given += 1;
+                    let bytes = simulated.kept.as_ref().map(|(content, manner)| {
+                        let start = chunk as usize * CHUNK_LEN as usize;
+                        let end = (start + CHUNK_LEN as usize).min(content.len());
+                        let mut bytes = BytesMut::from(&content[start..end]);
+                        bytes[0] ^= u8::from(*manner == Manner::Lying);
+                        bytes.freeze()
+                    });
+                    let answer = StoreAnswer::Read {
+                        torrent,
+                        chunk,
+                        bytes,
+                    };
+                    let now = self.now;
+                    simulated.node.handle_input(now, Input::Store(answer));
                 }
                 Output::Event(event) if self.nodes[node].keeps_events => {
                     self.nodes[node].events.push(event);
