@@ -50,6 +50,8 @@ let identity = null;
 let asksOnly = null;
 /** @type {Store | null} what is kept for the next session */
 let store = null;
+/** What the user allows; what is not named stays as it was. */
+const limits = { up: 0, down: 0, carry: true, carry_rate: 0 };
 /** @type {Map<number, {infohash: string, files: WorkerFile[]}>} */
 const torrents = new Map();
 /** @type {Map<number, () => void>} who waits for which read */
@@ -118,10 +120,15 @@ const calls = {
     tickNow();
     return store?.commit();
   },
-  async setLimits({ store_bytes: bytes, up = 0, down = 0, carry = true, carry_rate: carryRate = 0 }) {
+  async setLimits({ store_bytes: bytes, ...others }) {
+    for (const name of /** @type {(keyof typeof limits)[]} */ (Object.keys(limits))) {
+      const value = others[name];
+      if (value === undefined) continue;
+      if (name !== 'carry' && !(value >= 0)) throw new Error(`A limit is a number of bytes, or 0 for none: ${name} is not.`);
+      Object.assign(limits, { [name]: value });
+    }
+    host.set_limits(limits.up, limits.down, limits.carry, limits.carry_rate);
     if (bytes !== undefined) await store?.setLimit(bytes);
-    host.set_carry(carry, carryRate);
-    if (up > 0 || down > 0) throw new Error('This version cannot limit the speed of its own transfers yet.');
   },
   store: () => store?.status() ?? { used_bytes: 0, quota_bytes: 0, kept: 'memory', error: null },
   forget: () => store?.forget(),

@@ -356,6 +356,10 @@ impl Node {
 
     /// What a torrent's requester wants sent and told.
     pub(crate) fn pump_torrent(&mut self, id: TorrentId) {
+        let allowance = self.allowance();
+        if let Some(torrent) = self.torrents.get_mut(&id) {
+            torrent.requester.set_allowance(allowance);
+        }
         loop {
             let Some(torrent) = self.torrents.get_mut(&id) else {
                 return;
@@ -387,6 +391,10 @@ impl Node {
         self.serve_loaded(id);
         if let Some(torrent) = self.torrents.get_mut(&id) {
             let (at, _) = torrent.requester.poll_timeout();
+            let down = &mut self.rates.down;
+            down.take(self.now, torrent.requester.take_asked_bytes());
+            let waits = torrent.requester.is_held_back() && torrent.wants_sources();
+            let at = if waits { at.min(down.opens_at()) } else { at };
             self.timers.set(Wake::Torrent(id), at);
         }
     }

@@ -19,7 +19,7 @@ use crate::ordb::{ContentAnswer, ContentWant, StreamKey};
 use crate::time::Instant;
 use crate::torrent::Infohash;
 use crate::wire::{
-    DbEnd, DbEndReason, DbInfo, DbQuery, DestroyReason, RelayCommand, RelayHeader, RelayMessage,
+    CELL_LEN, DbEnd, DbEndReason, DbInfo, DbQuery, DestroyReason, RelayCommand, RelayHeader, RelayMessage,
     Roles, Section,
 };
 
@@ -194,6 +194,8 @@ impl Node {
             while let Some(want) = self.holder.poll_want() {
                 self.answer_held(&want);
             }
+            let is_held_back = !self.rates.up.is_open(self.now);
+            self.holder.hold_blocks(is_held_back);
             let (circuits, links) = (&self.circuits, &self.links);
             let can_send = |key: u64| {
                 circuits
@@ -205,8 +207,17 @@ impl Node {
             };
             let counted = RelayHeader::of(&body).command == RelayCommand::DB_DATA;
             self.send_own_body(CircuitId(to.circuit), &mut body, counted);
+            if counted {
+                self.rates.up.take(self.now, CELL_LEN as u64);
+            }
         }
         let (at, _) = self.holder.poll_timeout();
+        let waits = self.holder.has_waiting() && !self.rates.up.is_open(self.now);
+        let at = if waits {
+            at.min(self.rates.up.opens_at())
+        } else {
+            at
+        };
         self.timers.set(Wake::Holder, at);
     }
 

@@ -18,6 +18,7 @@ mod mesh;
 mod origin;
 mod paths;
 mod queue;
+mod rates;
 mod relaying;
 mod routing;
 mod signing;
@@ -47,6 +48,7 @@ pub use io::{
 };
 pub use mesh::{Carried, NeighbourStatus};
 pub use origin::Misuse;
+pub use rates::Rates;
 pub use stored::TorrentFlags;
 
 use bridges::Bridge;
@@ -58,6 +60,7 @@ use links::Link;
 use mesh::Mesh;
 use origin::Own;
 use paths::Building;
+use rates::Buckets;
 use relaying::Relays;
 use routing::Routed;
 use signing::Signing;
@@ -131,6 +134,8 @@ pub struct Node {
     directory_dirty: bool,
     building: Building,
     throttle: Throttle,
+    /// How fast it fetches and serves.
+    rates: Buckets,
     registry: Registry,
     mesh: Mesh,
     kademlia: Option<Kademlia>,
@@ -178,6 +183,7 @@ impl Node {
             directory_dirty: true,
             building: Building::new(now),
             throttle: Throttle::new(now),
+            rates: Buckets::new(now),
             registry: Registry::default(),
             mesh: Mesh::default(),
             kademlia,

@@ -621,6 +621,8 @@ impl Node {
         }
         let mut body = [0; BODY_LEN];
         loop {
+            let is_held_back = !self.rates.up.is_open(self.now);
+            self.server.hold_blocks(is_held_back);
             let (routed, links) = (&self.routed, &self.links);
             let can_send = |key: u64| {
                 routed.get(&key).is_some_and(|routed| {
@@ -636,8 +638,13 @@ impl Node {
             };
             let counted = RelayHeader::of(&body).command == RelayCommand::DB_DATA;
             self.send_body_back(to.circuit, &mut body, counted);
+            if counted {
+                self.rates.up.take(self.now, crate::wire::CELL_LEN as u64);
+            }
         }
         let (at, _) = self.server.poll_timeout();
+        let waits = self.server.has_waiting() && !self.rates.up.is_open(self.now);
+        let at = if waits { at.min(self.rates.up.opens_at()) } else { at };
         self.timers.set(Wake::Server, at);
     }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::ids::TorrentId;
 use crate::node::{Node, OpenError};
 use crate::ordb::Requester;
@@ -56,6 +58,11 @@ impl Node {
         have: impl IntoIterator<Item = Range<u32>>,
     ) {
         self.with_requester(now, id, |requester| requester.restore(now, have));
+    }
+
+    /// The piece layers of a torrent, once they are here; each says what its pieces are by v2.
+    pub fn piece_layers(&self, id: TorrentId) -> Option<&Bytes> {
+        self.torrents.get(&id)?.requester.piece_layers()
     }
 
     /// What a torrent was opened by.

@@ -3,6 +3,7 @@
 
 mod channel;
 mod describe;
+mod limits;
 mod signal;
 mod socket;
 mod store;

@@ -39,6 +39,17 @@ impl Download {
         }
     }
 
+    /// Of one that is open.
+    pub fn reopen(tab: NodeIndex, torrent: TorrentId) -> Self {
+        Download {
+            tab,
+            torrent,
+            read: None,
+            bytes: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
     /// Takes what is there. True once all is.
     pub fn step(&mut self, world: &mut World) -> bool {
         let events = world.take_events(self.tab);

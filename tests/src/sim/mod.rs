@@ -6,6 +6,7 @@
 //! seed gives the same run.
 
 mod content;
+mod disk;
 mod download;
 mod keys;
 mod nat;
@@ -13,6 +14,7 @@ mod views;
 mod wires;
 
 pub use content::{Library, Manner};
+pub use disk::Disk;
 pub use download::{Download, download, hold, restore};
 pub use keys::KeyPool;
 pub use nat::{Behaviour, Nat};

@@ -101,6 +101,10 @@ pub struct Requester {
     pump_due: bool,
     /// The user wants nothing asked now.
     paused: bool,
+    /// Bytes that may still be asked for; none is no limit.
+    allowance: Option<u64>,
+    /// Bytes asked for since this was last told.
+    asked_bytes: u64,
     next_tick: Instant,
     failure: Option<Failure>,
     received: Meter,
@@ -129,6 +133,8 @@ impl Requester {
             transmits: VecDeque::new(),
             pump_due: false,
             paused: false,
+            allowance: None,
+            asked_bytes: 0,
             next_tick: Instant::FAR_FUTURE,
             failure: None,
             received: Meter::new(now),

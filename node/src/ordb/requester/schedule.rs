@@ -49,6 +49,9 @@ impl Requester {
 
     /// Asks a source for a few blocks. False if there is nothing to ask or no room to.
     fn ask_some(&mut self, id: SourceId) -> bool {
+        if self.is_held_back() {
+            return false;
+        }
         let Some(source) = self.sources.get_mut(&id) else {
             return false;
         };
@@ -73,7 +76,9 @@ impl Requester {
             .take_while(|slot| !assembly.is_askable(*slot))
             .count();
         let start = lease.slots.start.saturating_add(skipped);
-        let most = room.min(usize::from(MAX_ASK_BLOCKS));
+        let allowed = self.allowance.map_or(u64::MAX, |it| it / CHUNK_LEN as u64);
+        let allowed = usize::try_from(allowed).unwrap_or(usize::MAX).max(1);
+        let most = room.min(usize::from(MAX_ASK_BLOCKS)).min(allowed);
         let count = (start..lease.slots.end)
             .take(most)
             .take_while(|slot| assembly.is_askable(*slot))
@@ -100,6 +105,9 @@ impl Requester {
             if assembly.add_asker(slot, id) {
                 let (block, length) = (assembly.block(slot), assembly.length(slot));
                 source.handle_asked(self.now, unit, block, length);
+                self.asked_bytes = self.asked_bytes.saturating_add(length.into());
+                let left = self.allowance.map(|it| it.saturating_sub(length.into()));
+                self.allowance = left;
             }
         }
         for range in block_ranges(unit.section(), blocks) {

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::source::{Source, SourceState};
 use super::{Failure, Progress, Requester, SourceStats};
 use crate::store::ChunkStore;
@@ -17,6 +19,11 @@ impl Requester {
     /// The metadata, once it is known.
     pub fn metainfo(&self) -> Option<&Arc<Metainfo>> {
         self.content.as_ref().map(|content| &content.metainfo)
+    }
+
+    /// The piece layers, once they are here and checked.
+    pub fn piece_layers(&self) -> Option<&Bytes> {
+        self.content.as_ref()?.verifier.piece_layers()
     }
 
     /// Why it cannot be had, if it cannot.

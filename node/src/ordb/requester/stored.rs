@@ -41,6 +41,22 @@ impl Requester {
         self.handle_demand_changed();
     }
 
+    /// How many bytes may be asked for until this is told anew; none is no limit.
+    pub fn set_allowance(&mut self, bytes: Option<u64>) {
+        self.pump_due |= self.is_held_back() && bytes != Some(0);
+        self.allowance = bytes;
+    }
+
+    /// Whether more could be asked for than is allowed.
+    pub fn is_held_back(&self) -> bool {
+        self.allowance == Some(0)
+    }
+
+    /// How many bytes were asked for since this was last called.
+    pub fn take_asked_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.asked_bytes)
+    }
+
     /// Whether all of it is wanted.
     pub fn is_wanted(&self) -> bool {
         self.reads.wants_whole()

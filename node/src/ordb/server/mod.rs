@@ -194,6 +194,8 @@ pub struct Server {
     /// Bounded by `max_ahead_blocks`, by the names, and by what was wanted.
     wants: VecDeque<ContentWant>,
     ahead: usize,
+    /// No blocks are sent for now, only the rest.
+    holds_blocks: bool,
     next_tick: Instant,
 }
 
@@ -209,6 +211,7 @@ impl Server {
             starved: VecDeque::new(),
             wants: VecDeque::new(),
             ahead: 0,
+            holds_blocks: false,
             next_tick: Instant::FAR_FUTURE,
         }
     }
@@ -324,6 +327,16 @@ impl Server {
         self.wants.pop_front()
     }
 
+    /// Whether blocks are held back from now on; everything else is sent all the same.
+    pub fn hold_blocks(&mut self, hold: bool) {
+        self.holds_blocks = hold;
+    }
+
+    /// Whether anything waits to be sent.
+    pub fn has_waiting(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// Writes the next message into a relay cell's body, and says whose it is; circuits for which
     /// `can_send` is false are passed over. DB_DATA is written straight from the block.
     pub fn poll_transmit(
@@ -342,6 +355,10 @@ impl Server {
                 self.turns.pop_front();
                 continue;
             };
+            if self.holds_blocks && circuit.messages.is_empty() && circuit.has_something() {
+                self.next_turn();
+                continue;
+            }
             match circuit.write_next(body) {
                 Some((stream, sent_block)) => {
                     self.sent_in_turn += 1;

@@ -145,6 +145,7 @@ impl Host {
             this.node.set_wanted(now, id, true);
             this.node.share_torrent(now, id, true);
             this.node.set_paused(now, id, false);
+            this.node.share_torrent(now, id, true);
             let kept = Kept {
                 id,
                 metainfo: Arc::clone(&metainfo),
