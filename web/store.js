@@ -12,6 +12,11 @@ const LOCK = 'chive-store';
 const FILE = 'chive-chunks';
 /** Tabs of this origin tell each other to forget. */
 const CHANNEL = 'chive-store';
+/** How often it is tried to open the slab while somebody holds it, and after which time. */
+const OPEN_TRIES = 20;
+const OPEN_PAUSE_MS = 250;
+/** How long the tab that has the store may take to answer another. */
+const ANSWER_MS = 10_000;
 /** How often what was written is claimed: a killed tab loses no more than this. */
 const COMMIT_MS = 1000;
 /** What is used where the browser promises more, unless the user says otherwise. */
@@ -37,19 +42,78 @@ export class Store {
   #files = new Map();
   /** Torrents whose files are being copied. @type {Set<number>} */
   #copying = new Set();
+  /** What this tab shares by the one that has the store; shared from here should that end. @type {{bytes: Uint8Array, files: File[]}[]} */
+  #elsewhere = [];
+  /** Who waits for the tab that has the store. @type {Map<string, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
+  #asked = new Map();
+  #onown;
 
   /**
    * @param {any} host the node
    * @param {number | null} limit in bytes
    * @param {(event: object) => void} tell tells the page
+   * @param {() => void} [onown] called when this tab has the store
    */
-  constructor(host, limit, tell) {
+  constructor(host, limit, tell, onown = () => {}) {
     this.#host = host;
     this.#limit = limit;
     this.#tell = tell;
+    this.#onown = onown;
     this.#channel.onmessage = ({ data }) => {
       if (data === 'forget') void this.forget(true);
+      else if (data.ask) void this.#answer(data);
+      else this.#answered(data);
     };
+  }
+
+  /**
+   * What another tab asks of the one that has the store.
+   * @param {{id: string, ask: string, args: any}} question
+   */
+  async #answer({ id, ask, args }) {
+    if (!this.#open) return;
+    try {
+      let value;
+      if (ask === 'share') value = { magnet: this.share(args.bytes, args.files).magnet };
+      else if (ask === 'status') value = await this.status();
+      else if (ask === 'limit') await this.setLimit(args.bytes);
+      this.#channel.postMessage({ id, value });
+    } catch (error) {
+      this.#channel.postMessage({ id, error: sentence(error) });
+    }
+  }
+
+  /** @param {{id: string, value?: any, error?: string}} answer */
+  #answered({ id, value, error }) {
+    const asked = this.#asked.get(id);
+    this.#asked.delete(id);
+    if (error === undefined) asked?.resolve(value);
+    else asked?.reject(new Error(`${error}.`));
+  }
+
+  /**
+   * Asks the tab that has the store.
+   * @param {string} ask @param {object} [args] @returns {Promise<any>}
+   */
+  #ask(ask, args = {}) {
+    const id = crypto.randomUUID();
+    return new Promise((resolve, reject) => {
+      this.#asked.set(id, { resolve, reject });
+      this.#channel.postMessage({ id, ask, args });
+      setTimeout(() => this.#answered({ id, error: 'The tab of this page that keeps what is stored does not answer' }), ANSWER_MS);
+    });
+  }
+
+  /**
+   * Shares by the tab that has the store, which reads the files from now on.
+   * @param {Uint8Array} bytes the `.torrent`
+   * @param {File[]} files in the order of the torrent
+   * @returns {Promise<{torrent: number, magnet: string}>}
+   */
+  async shareElsewhere(bytes, files) {
+    const { magnet } = await this.#ask('share', { bytes, files });
+    this.#elsewhere.push({ bytes, files });
+    return { torrent: this.#host.open_torrent_file(bytes), magnet };
   }
 
   /** Opens it if no other tab has it; else when that tab has ended. */
@@ -80,14 +144,7 @@ export class Store {
   }
 
   async #attach() {
-    let file;
-    try {
-      const folder = await navigator.storage.getDirectory();
-      const handle = await folder.getFileHandle(FILE, { create: true });
-      file = await handle.createSyncAccessHandle();
-    } catch {
-      // Firefox's private windows, and others: IndexedDB alone.
-    }
+    const file = await openSlab();
     try {
       await this.#host.open_store(file, await this.#bytes());
     } catch (error) {
@@ -96,6 +153,8 @@ export class Store {
     }
     this.#open = true;
     this.#timer = setInterval(() => void this.commit(), COMMIT_MS);
+    for (const { bytes, files } of this.#elsewhere.splice(0)) this.share(bytes, files);
+    this.#onown();
     this.#tell({ type: 'torrents' });
   }
 
@@ -124,10 +183,15 @@ export class Store {
   async setLimit(bytes) {
     this.#limit = bytes;
     if (this.#open) this.#host.set_store_limit(await this.#bytes());
+    else if (navigator.locks) await this.#ask('limit', { bytes });
   }
 
   /** When it is told, what it tells of is claimed. */
   async status() {
+    if (!this.#open && navigator.locks) {
+      const told = await this.#ask('status').catch(() => null);
+      if (told) return told;
+    }
     await this.commit();
     const { used_bytes, limit_bytes, kept, error } = this.#host.store_status();
     return { used_bytes, quota_bytes: this.#open ? limit_bytes : 0, kept, error };
@@ -254,6 +318,27 @@ export class Store {
     clearInterval(this.#timer);
     this.#channel.close();
     this.#release?.();
+  }
+}
+
+/**
+ * The file for the bytes; nothing where the browser has no such files: then IndexedDB holds them.
+ * @returns {Promise<any>}
+ */
+async function openSlab() {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const folder = await navigator.storage.getDirectory();
+      const handle = await folder.getFileHandle(FILE, { create: true });
+      // @ts-ignore: only workers have it
+      return await handle.createSyncAccessHandle();
+    } catch (error) {
+      // One that ended a moment ago may hold it still. To go on without it would lose all that is in it.
+      const held = error instanceof DOMException && ['NoModificationAllowedError', 'InvalidStateError'].includes(error.name);
+      if (!held) return undefined;
+      if (tries >= OPEN_TRIES) throw error;
+      await pause(OPEN_PAUSE_MS);
+    }
   }
 }
 

@@ -54,6 +54,8 @@ let store = null;
 const limits = { up: 0, down: 0, carry: true, carry_rate: 0 };
 /** @type {Map<number, {infohash: string, files: WorkerFile[]}>} */
 const torrents = new Map();
+/** Torrents to be fetched whole once this tab has the store. @type {Set<number>} */
+const wanted = new Set();
 /** @type {Map<number, () => void>} who waits for which read */
 const waiting = new Map();
 /** Reads that became readable before anybody waited: what the store has comes within the call that asks. @type {Set<number>} */
@@ -92,7 +94,10 @@ const calls = {
       throw new Error(`The onion router did not start: ${clause(error)}.`);
     }
     if (keeps) {
-      store = new Store(host, limit, onEvent);
+      store = new Store(host, limit, onEvent, () => {
+        for (const torrent of wanted) host.set_wanted(torrent, true);
+        wanted.clear();
+      });
       await store.start();
     }
     setInterval(tick, STATUS_INTERVAL_MS);
@@ -103,14 +108,13 @@ const calls = {
   openFile: ({ bytes, download }) => opened(host.open_torrent_file(bytes), download),
   share({ bytes, files }) {
     if (!store) throw new Error('Sharing needs the store, and this page was started without it.');
-    if (!store.keeps) throw new Error('Another tab of this page has the store: share from there, or close it.');
-    const shared = store.share(bytes, files);
+    const shared = store.keeps ? store.share(bytes, files) : store.shareElsewhere(bytes, files);
     tickNow();
     return shared;
   },
   pause({ torrent, paused }) {
     host.set_paused(torrent, paused);
-    if (!paused && store?.keeps) host.set_wanted(torrent, true);
+    if (!paused) want(torrent);
     tickNow();
   },
   remove({ torrent, forget }) {
@@ -135,6 +139,7 @@ const calls = {
   close({ torrent }) {
     for (const stream of [...streams]) if (stream.torrent === torrent) stream.close();
     torrents.delete(torrent);
+    wanted.delete(torrent);
     host.close_torrent(torrent);
     changed = true;
   },
@@ -146,8 +151,14 @@ const calls = {
  * @param {boolean} [download]
  */
 function opened(torrent, download = true) {
-  if (download && store?.keeps) host.set_wanted(torrent, true);
+  if (download) want(torrent);
   return torrent;
+}
+
+/** @param {number} torrent */
+function want(torrent) {
+  if (store?.keeps) host.set_wanted(torrent, true);
+  else wanted.add(torrent);
 }
 
 self.onmessage = async ({ data }) => {

@@ -1,13 +1,17 @@
 //! What a tab keeps, in a real Chromium with its real file system and database: the browser is
 //! killed, and another one takes its profile over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chive_tests::browser::{Browser, Installed};
 use chive_tests::network::{Config, Network};
 use chive_tests::require;
+use chive_tests::seeder::Seeder;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 /// What anything may take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -34,6 +38,13 @@ async fn run(browser: &Browser, what: &str, body: &str, args: Value) -> Result<V
         .run(what, LIMIT, &format!("{HELP}{body}"), args)
         .await
 }
+
+/// For what asks all the time.
+const UNTIL: &str = "
+    const until = async (what) => {
+        while (!(await what())) await new Promise((next) => setTimeout(next, 50));
+    };
+    const statusOf = (it, torrent) => it.status().torrents.find(({ id }) => id === torrent.id) ?? {};";
 
 #[tokio::test]
 async fn what_was_claimed_outlives_a_killed_browser() -> Result<()> {
@@ -87,5 +98,138 @@ async fn what_was_claimed_outlives_a_killed_browser() -> Result<()> {
         return { used_bytes, torrents: chive.torrents.length };";
     let forgotten = run(&browser, "all to be forgotten", body, json!({})).await?;
     assert_eq!(forgotten, json!({ "used_bytes": 0, "torrents": 0 }));
+    network.end().await
+}
+
+#[tokio::test]
+async fn a_second_tab_shares_by_the_first_and_takes_over() -> Result<()> {
+    let installed = require!(Installed::find(), "Chromium with its driver");
+    let network = Network::start(Config::default()).await?;
+    let browser = Browser::start(&installed).await?;
+    browser.go(network.page()?).await?;
+    // Another node of the same origin is to the store what another tab is.
+    let body = format!(
+        "{UNTIL}
+        const {{ Chive }} = await import(new URL('chive.js', location.href));
+        const second = await Chive.start();
+        const bytes = content(0, args.bytes);
+        const torrent = await second.share([new File([bytes], 'large.bin')]);
+        await until(() => chive.torrents.some(({{ magnet, state }}) => magnet === torrent.magnet && state === 'sharing'));
+        await until(async () => (await second.store()).used_bytes >= args.bytes);
+        const seen = await second.store();
+        chive.close();
+        await until(() => statusOf(second, torrent).shared && statusOf(second, torrent).complete);
+        const read = await new Response(torrent.files[0].stream()).arrayBuffer();
+        return {{ kept: seen.kept, same: (await hash(read)) === (await hash(bytes)), state: torrent.state, torrents: second.torrents.length }};"
+    );
+    let seen = run(&browser, "a second tab", &body, json!({ "bytes": 8 << 20 })).await?;
+    let wanted = json!({ "kept": "opfs", "same": true, "state": "sharing", "torrents": 1 });
+    assert_eq!(seen, wanted);
+    network.end().await
+}
+
+#[tokio::test]
+async fn without_a_file_system_the_database_keeps_all() -> Result<()> {
+    let installed = require!(Installed::find(), "Chromium with its driver");
+    let network = Network::start(Config::default()).await?;
+    let profile = Arc::new(tempfile::tempdir()?);
+    let browser = without_files(&installed, profile.clone()).await?;
+    browser.go(network.page()?).await?;
+    let body = format!(
+        "{UNTIL}
+        if (navigator.storage.getDirectory) return 'there are files';
+        const torrent = await share(args.bytes);
+        await until(async () => (await chive.store()).used_bytes >= args.bytes);
+        return (await chive.store()).kept;"
+    );
+    let args = json!({ "bytes": 8 << 20 });
+    let kept = run(&browser, "the share to be copied", &body, args.clone()).await?;
+    assert_eq!(kept, "indexeddb");
+    browser.kill().await?;
+
+    let browser = without_files(&installed, profile).await?;
+    browser.go(network.page()?).await?;
+    let body = format!(
+        "{UNTIL}
+        await until(() => chive.torrents.length > 0 && chive.torrents[0].files.length > 0);
+        const [torrent] = chive.torrents;
+        await until(() => statusOf(chive, torrent).complete);
+        const file = torrent.files.find(({{ name }}) => name === 'large.bin');
+        const read = await new Response(file.stream()).arrayBuffer();
+        return {{ same: (await hash(read)) === (await hash(content(0, args.bytes))), kept: (await chive.store()).kept }};"
+    );
+    let after = run(&browser, "what was kept to be read", &body, args).await?;
+    assert_eq!(after, json!({ "same": true, "kept": "indexeddb" }));
+    network.end().await
+}
+
+async fn without_files(installed: &Installed, profile: Arc<TempDir>) -> Result<Browser> {
+    let off = "--disable-blink-features=FileSystemAccess,FileSystemAccessLocal,FileSystemAccessOriginPrivate";
+    Browser::start_with_flags(installed, profile, &[off]).await
+}
+
+/// A seeder gives slowly, so that there is a middle.
+#[tokio::test]
+async fn a_download_is_paused_resumed_and_goes_on_after_a_reload() -> Result<()> {
+    let installed = require!(Installed::find(), "Chromium with its driver");
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("film.bin");
+    let content: Vec<u8> = (0..6_000_000u32)
+        .map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8)
+        .collect();
+    std::fs::write(&file, &content)?;
+    let seeder = Seeder::start_at(&file, 600_000).await?;
+    let config = Config {
+        peers: vec![seeder.address()],
+        ..Config::default()
+    };
+    let network = Network::start(config).await?;
+    let browser = Browser::start(&installed).await?;
+    browser.go(network.page()?).await?;
+    let body = format!(
+        "{UNTIL}
+        const torrent = await chive.open(args.magnet);
+        const here = () => statusOf(chive, torrent).verified_bytes ?? 0;
+        await until(() => here() > 500_000);
+        await torrent.pause();
+        const states = [torrent.state];
+        // What had been asked for may come still; then nothing does.
+        let last = -1;
+        while (last !== here()) {{
+            last = here();
+            await new Promise((next) => setTimeout(next, 2000));
+        }}
+        const paused = here();
+        await torrent.resume();
+        await until(() => here() > paused + 500_000);
+        states.push(torrent.state);
+        await chive.store();
+        return {{ states, here: here(), paused }};"
+    );
+    let args = json!({ "magnet": seeder.magnet().to_string() });
+    let before = run(&browser, "half a download", &body, args.clone()).await?;
+    assert_eq!(before["states"], json!(["paused", "downloading"]));
+    assert!(before["paused"].as_f64() < Some(content.len() as f64));
+
+    browser.reload().await?;
+    let body = format!(
+        "{UNTIL}
+        await until(() => chive.torrents.length > 0 && chive.torrents[0].files.length > 0);
+        const [torrent] = chive.torrents;
+        await until(() => statusOf(chive, torrent).verified_bytes > 0);
+        const first = statusOf(chive, torrent).verified_bytes;
+        await until(() => statusOf(chive, torrent).complete);
+        const read = await new Response(torrent.files[0].stream()).arrayBuffer();
+        const got = await hash(read);
+        await torrent.remove();
+        await until(async () => (await chive.store()).used_bytes === 0);
+        return {{ first, got, left: chive.torrents.length }};"
+    );
+    let after = run(&browser, "the rest of a download", &body, args).await?;
+    assert!(after["first"].as_f64() >= Some(1_000_000.0), "{after}");
+    let wanted = Sha256::digest(&content);
+    let wanted: String = wanted.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(after["got"], json!(wanted));
+    assert_eq!(after["left"], 0);
     network.end().await
 }

@@ -19,8 +19,8 @@ use crate::ordb::{ContentAnswer, ContentWant, StreamKey};
 use crate::time::Instant;
 use crate::torrent::Infohash;
 use crate::wire::{
-    CELL_LEN, DbEnd, DbEndReason, DbInfo, DbQuery, DestroyReason, RelayCommand, RelayHeader, RelayMessage,
-    Roles, Section,
+    CELL_LEN, DbEnd, DbEndReason, DbInfo, DbQuery, DestroyReason, RelayCommand, RelayHeader,
+    RelayMessage, Roles, Section,
 };
 
 /// Circuits over which a shared torrent is offered.

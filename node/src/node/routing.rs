@@ -644,7 +644,11 @@ impl Node {
         }
         let (at, _) = self.server.poll_timeout();
         let waits = self.server.has_waiting() && !self.rates.up.is_open(self.now);
-        let at = if waits { at.min(self.rates.up.opens_at()) } else { at };
+        let at = if waits {
+            at.min(self.rates.up.opens_at())
+        } else {
+            at
+        };
         self.timers.set(Wake::Server, at);
     }
 

@@ -665,7 +665,7 @@ async fn open(
             };
             storage.add(&this.node, stored.name, kept);
         }
-        offered.sort_unstable();
+        let offered = crate::order::ascending(offered);
         for (_, _, id) in offered.into_iter().rev().take(MAX_OFFERED) {
             let now = this.now();
             this.node.share_torrent(now, id, true);
