@@ -31,11 +31,6 @@ use crate::torrent::{CHUNK_LEN, Magnet, Metainfo, TorrentFile};
 use database::{Database, Transaction};
 use files::Files;
 
-/// Torrents of earlier sessions that are offered from the start, those shared by choice first: each
-/// has circuits of its own. The user fills it by keeping more; the rest is offered once it is
-/// fetched or shared again.
-const MAX_OFFERED: usize = 16;
-
 /// What the user did with a torrent, as it is kept.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -512,11 +507,7 @@ impl Host {
     /// Whether all of a torrent is to be fetched, whoever reads; kept for the next session.
     pub fn set_wanted(&self, torrent: f64, wanted: bool) {
         let id = TorrentId(torrent as u64);
-        self.with(|node, now| {
-            node.set_wanted(now, id, wanted);
-            // Who fetches it whole has it for others too.
-            node.share_torrent(now, id, wanted);
-        });
+        self.with(|node, now| node.set_wanted(now, id, wanted));
         self.change(id, |record| record.wanted = wanted);
     }
 
@@ -613,7 +604,6 @@ async fn open(
         }
         this.node.set_host_store();
         let mut known = BTreeSet::new();
-        let mut offered = Vec::new();
         for stored in content.torrents {
             let record: Record = serde_json::from_str(&stored.record).unwrap_or_default();
             let Ok(magnet) = record.magnet.parse::<Magnet>() else {
@@ -645,9 +635,7 @@ async fn open(
             };
             this.node.set_paused(now, id, record.paused);
             this.node.set_wanted(now, id, record.wanted);
-            if record.shared || record.wanted {
-                offered.push((record.shared, record.used, id));
-            }
+            this.node.share_torrent(now, id, record.shared);
             opened.push(json!({
                 "torrent": id.0,
                 "shared": record.shared,
@@ -664,11 +652,6 @@ async fn open(
                 files: None,
             };
             storage.add(&this.node, stored.name, kept);
-        }
-        let offered = crate::order::ascending(offered);
-        for (_, _, id) in offered.into_iter().rev().take(MAX_OFFERED) {
-            let now = this.now();
-            this.node.share_torrent(now, id, true);
         }
         // Claims of what cannot be opened any more.
         for orphan in storage.slab.names().collect::<Vec<_>>() {
