@@ -267,7 +267,9 @@ fn an_ordb_that_was_told_nothing_finds_by_kademlia_one_that_was() {
         world.run_until(Duration::from_secs(30), |_| false);
         let told = |world: &World, tab: NodeIndex| {
             let node = world.node(tab);
-            node.views().iter().any(|(_, name)| *name == torrent.name)
+            node.views()
+                .iter()
+                .any(|(_, _, name)| *name == torrent.name)
         };
         let ordb = tabs[1..].iter().copied().find(|tab| !told(&world, *tab));
         let ordb = ordb.expect("three of five were told");

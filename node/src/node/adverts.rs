@@ -234,7 +234,7 @@ mod tests {
         assert!(adverts.take(now, &name(4997), |_| true).is_some());
         assert_eq!(adverts.take(now + LIFE, &name(4997), |_| true), None);
         adverts.take_gone();
-        adverts.expire(now + LIFE - Duration::from_secs(1));
+        adverts.expire(now + (LIFE - Duration::from_secs(1)));
         assert!(adverts.has(&name(4996)) && adverts.take_gone().is_empty());
         adverts.expire(now + LIFE);
         assert!(adverts.names.is_empty() && adverts.circuits.is_empty());

@@ -21,7 +21,7 @@ use wasm_bindgen::prelude::*;
 use crate::ids::{LinkId, ReadId, SignatureId, TorrentId};
 use crate::link::Identity;
 use crate::node::{
-    BridgeLine, Carry, Config, Event, HostKey, Input, Limits, Node, Output, Target, Transports,
+    BridgeLine, Config, Event, HostKey, Input, Limits, Node, Output, Target, Transports,
 };
 use crate::ordb::{Demand, Read};
 use crate::time::Instant;
@@ -307,17 +307,6 @@ impl Host {
     pub fn signed(&self, request: f64, signature: Option<Vec<u8>>) {
         let request = SignatureId(request as u64);
         handle(&self.0, Input::Signed { request, signature });
-    }
-
-    /// Whether circuits of others are carried, and how many bytes of them in a second; 0 is no
-    /// limit.
-    pub fn set_carry(&self, on: bool, bytes_per_second: f64) {
-        let carry = Carry {
-            on,
-            bytes_per_second: (bytes_per_second > 0.0).then_some(bytes_per_second as u64),
-            ..Carry::default()
-        };
-        self.with(|node, now| node.set_limits(now, carry));
     }
 
     /// Bridges, circuits, torrents and bytes, as a plain object.
