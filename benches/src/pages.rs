@@ -20,7 +20,8 @@ use crate::tab::escape;
 const START: Duration = Duration::from_secs(90);
 /// Pages that are not in front are to run as fast as those that are, and what they say of their
 /// memory is to be exact.
-const FLAGS: [&str; 4] = [
+const FLAGS: [&str; 5] = [
+    "--disable-popup-blocking",
     "--enable-precise-memory-info",
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
@@ -40,14 +41,17 @@ impl Browser {
             return Ok(None);
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let task = json!({ "report": format!("ws://{}/", listener.local_addr()?) });
+        let task = json!({
+            "report": format!("ws://{}/", listener.local_addr()?),
+            // A headless browser is given one address: its page opens the others.
+            "more": count.saturating_sub(1),
+        });
         let address = format!("{address}#{}", escape(&task.to_string()));
         let profile = tempfile::Builder::new().prefix("chive-bench-").tempdir()?;
-        let addresses = vec![&*address; count];
         let process = start_chromium(
             &chromium,
             profile.path(),
-            &[&FLAGS[..], &addresses].concat(),
+            &[&FLAGS[..], &[&*address]].concat(),
         )?;
         let mut pages = Vec::new();
         while pages.len() < count {
