@@ -345,7 +345,10 @@ impl Node {
         match torrent.requester.block(section, block) {
             Some(bytes) => Held::Here(bytes),
             None if section == Section::CHUNKS && torrent.requester.load(block) => {
-                self.torrents_dirty.insert(id);
+                // One that is awaited already wants nothing new: it would be looked at for ever.
+                if torrent.requester.wants_of_host() {
+                    self.torrents_dirty.insert(id);
+                }
                 Held::Later
             }
             None => Held::Missing,

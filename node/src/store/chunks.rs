@@ -228,6 +228,11 @@ impl ChunkStore {
         self.full = false;
     }
 
+    /// Whether something is wanted of the host that it was not told yet.
+    pub fn has_wants(&self) -> bool {
+        !self.wants.is_empty()
+    }
+
     /// The next thing that is wanted of the host.
     pub fn poll_want(&mut self) -> Option<ChunkWant> {
         self.wants.pop_front()

@@ -183,6 +183,11 @@ impl Requester {
         self.store.load(chunk) || self.store.contains(chunk)
     }
 
+    /// Whether the host is yet to be told that something is wanted of it.
+    pub fn wants_of_host(&self) -> bool {
+        self.store.has_wants()
+    }
+
     /// Whether a section that is not here may still come.
     pub fn is_fetching(&self, section: Section) -> bool {
         let lacks_layers =
