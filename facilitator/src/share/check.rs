@@ -4,13 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chive_node::sensitive::Sensitive;
 use chive_node::torrent::{
     CHUNK_LEN, InfohashV1, MAX_TORRENT_FILE_LEN, MetainfoError, TorrentFile, Verdict, Verifier,
 };
+use tokio::time::Instant;
 use tracing::info;
 use url::Url;
 
