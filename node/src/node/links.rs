@@ -630,7 +630,9 @@ impl Node {
     pub(crate) fn hang_up(&mut self, id: LinkId, why: &str) {
         if let Some(link) = self.links.get(&id) {
             // What was only expected to come has no transport that could be closed.
-            let has_transport = link.target.is_some() || !matches!(link.state, LinkState::Dialling);
+            let has_transport = link.target.is_some()
+                || link.side == Side::Responder
+                || !matches!(link.state, LinkState::Dialling);
             if has_transport {
                 self.flush(id);
                 self.emit(Event::HangUp {
