@@ -221,6 +221,8 @@ impl Table {
             })
             .collect();
         all = ascending_by(all, |(failed, distance, _)| (*failed, *distance));
+        // Enough for those whom their networks exclude.
+        all.truncate(count * 3);
         let mut tally = Tally::default();
         all.into_iter()
             .map(|(_, _, contact)| contact)

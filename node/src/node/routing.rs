@@ -107,7 +107,8 @@ impl Node {
             return;
         }
         // Who carries nothing may still be asked: on a circuit that nobody can have extended.
-        if !(command == Command::CREATE_FAST && encrypts) && !self.carries_one_more() {
+        let is_neighbours = command == Command::CREATE_FAST && encrypts;
+        if !is_neighbours && !self.carries_one_more() {
             self.send_destroy(id, circ, DestroyReason::RESOURCELIMIT);
             return;
         }

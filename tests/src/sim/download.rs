@@ -144,7 +144,7 @@ pub fn restore(
     world.keep(tab, torrent.content.clone(), manner);
     world.call(tab, |node, now| {
         node.set_host_store();
-        node.restore_torrent(now, file, [0..chunks])
+        node.restore_torrent(now, file, std::iter::once(0..chunks))
             .expect("opened")
     })
 }

@@ -77,8 +77,11 @@ fn the_same_as_libtorrent_made() {
     }
 }
 
+/// A name, its files with their lengths, and the length of a piece.
+type Tree = (String, Vec<(String, u64)>, u32);
+
 /// Folders of files around every edge: nothing, a leaf, a piece, and one byte beside them.
-fn trees() -> Vec<(String, Vec<(String, u64)>, u32)> {
+fn trees() -> Vec<Tree> {
     let mut state = 7u64;
     let mut next = move |below: u64| {
         state = state
