@@ -129,6 +129,10 @@ fn what_only_the_disk_has_is_served() {
         verified(world, tab, id) == all
     });
     assert!(done);
+    // What was written in the last second is not claimed yet.
+    world.run_for(Duration::from_secs(2));
+    let events = world.take_events(tab);
+    disk.step(&mut world, tab, &events);
     // Whoever had it first is gone, and so is the tab's memory.
     world.kill(tab);
     for facilitator in facilitators {
