@@ -18,6 +18,7 @@ pub mod scale;
 pub mod seeder;
 pub mod shared;
 pub mod sim;
+pub mod tabs;
 pub mod torrents;
 mod webdriver;
 
