@@ -338,6 +338,26 @@ fn entries_are_kept_and_told_to_the_host() {
     assert!(world.node(again).bridges().next().is_none(), "{first}");
 }
 
+/// Where all routers but the bridge are entries of an earlier session, they are hops all the same.
+#[test]
+fn a_tab_that_comes_again_to_a_small_network_fetches_there() {
+    let mut world = World::new(170, LinkModel::default());
+    let torrent = TestTorrent::new(170, 300_000, 1 << 15);
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let facilitators = [(); 2].map(|()| world.add_router(FACILITATOR, &[bridge], |_| {}));
+    for facilitator in facilitators {
+        let (info, content) = (torrent.info.clone(), torrent.content.clone());
+        let library = world.library(facilitator);
+        library.put(torrent.name, info, content, Manner::Honest);
+    }
+    let entries = facilitators
+        .map(|facilitator| world.peer_line(facilitator))
+        .to_vec();
+    let again = world.add_tab_router(&[bridge], Nat::HOME, |config| config.entries = entries);
+    world.run_until(Duration::from_secs(20), |_| false);
+    download(&mut world, again, &torrent, Duration::from_secs(60));
+}
+
 /// A router as a circuit names it that knows who introduces it.
 fn introduced_by(world: &World, tab: NodeIndex, introducer: NodeIndex) -> Arc<Router> {
     let router = world.router(tab);

@@ -1,5 +1,6 @@
 //! Bridges as a node uses them: entered and kept, registered with, asked for routers.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::node::links::Link;
 use crate::node::mesh::Way;
 use crate::node::origin::Purpose;
 use crate::node::timers::Wake;
+use crate::order::set_of;
 use crate::time::Instant;
 use crate::wire::{DbFindPeer, DbFoundPeer, Descriptor, RelayMessage, Roles};
 
@@ -147,10 +149,17 @@ impl Node {
         self.directory_dirty = true;
     }
 
-    /// Whether somebody is one of our bridges or entries.
+    /// Whether somebody is one of our bridges, which are no later hops. An entry that we chose
+    /// ourselves may be one, where there are no others: a small network has nobody to spare.
     pub(crate) fn is_bridge(&self, ed25519: &Ed25519Id) -> bool {
-        let mut bridges = self.bridges.iter();
+        let mut bridges = self.bridges.iter().filter(|bridge| !bridge.is_entry);
         bridges.any(|bridge| bridge.line.ed25519() == *ed25519)
+    }
+
+    /// The entries that we chose ourselves.
+    pub(crate) fn entries(&self) -> BTreeSet<Ed25519Id> {
+        let entries = self.bridges.iter().filter(|bridge| bridge.is_entry);
+        set_of(entries.map(|bridge| bridge.line.ed25519()))
     }
 
     /// Dials the bridges that are to be linked and are not.

@@ -317,10 +317,13 @@ impl Node {
             self.wake_directory(at);
             return false;
         }
-        let none = BTreeSet::new();
+        // Rather none of those that know our address as entries, then rather another ORDB.
+        let (none, entries) = (BTreeSet::new(), self.entries());
+        let rather_not = set_of(avoid.union(&entries).copied());
         let Some(path) = self
-            .choose_path(&entry, avoid)
-            .or_else(|| self.choose_path(&entry, &none))
+            .choose_path(&entry, &rather_not, &entries)
+            .or_else(|| self.choose_path(&entry, avoid, &none))
+            .or_else(|| self.choose_path(&entry, &none, &none))
         else {
             // Who failed a moment ago may be all that there is.
             if let Some(at) = self.directory.rests_until(self.now) {
@@ -331,28 +334,43 @@ impl Node {
         self.build_over(link, path, first, Purpose::Ahead).is_some()
     }
 
-    /// A path of as many routers as are wanted. The ORDB is chosen first: it must have the role.
-    /// All are independent samples of those that the bridges introduced.
+    /// A path of as many routers as are wanted, whose ORDB is none of `no_ordbs` and whose middles
+    /// are none of `no_middles`. The ORDB is chosen first: it must have the role. All are
+    /// independent samples of those that the bridges introduced.
     fn choose_path(
         &mut self,
         entry: &Arc<Router>,
-        avoid: &BTreeSet<Ed25519Id>,
+        no_ordbs: &BTreeSet<Ed25519Id>,
+        no_middles: &BTreeSet<Ed25519Id>,
     ) -> Option<Vec<Arc<Router>>> {
-        let mut taken = vec![entry.clone()];
+        let taken = [entry.clone()];
         let ordb = self
             .directory
-            .choose(Roles::ORDB, &taken, avoid, self.now, &mut self.rng)?;
-        taken.push(ordb.clone());
+            .choose(Roles::ORDB, &taken, no_ordbs, self.now, &mut self.rng)?;
+        self.path_through(entry, &ordb, no_middles)
+    }
+
+    /// A path of as many routers as are wanted from `entry` to `ordb`.
+    fn path_through(
+        &mut self,
+        entry: &Arc<Router>,
+        ordb: &Arc<Router>,
+        no_middles: &BTreeSet<Ed25519Id>,
+    ) -> Option<Vec<Arc<Router>>> {
+        let mut taken = vec![entry.clone(), ordb.clone()];
         let mut path = vec![entry.clone()];
         for _ in 2..self.config.hops {
-            let none = BTreeSet::new();
-            let middle =
-                self.directory
-                    .choose(Roles::ROUTER, &taken, &none, self.now, &mut self.rng)?;
+            let middle = self.directory.choose(
+                Roles::ROUTER,
+                &taken,
+                no_middles,
+                self.now,
+                &mut self.rng,
+            )?;
             taken.push(middle.clone());
             path.push(middle);
         }
-        path.push(ordb);
+        path.push(ordb.clone());
         Some(path)
     }
 
@@ -373,17 +391,10 @@ impl Node {
             };
             return self.build_over(link, path, FirstHop::Fast, purpose);
         };
-        let mut taken = vec![entry.clone(), ordb.clone()];
-        let mut path = vec![entry];
-        let none = BTreeSet::new();
-        for _ in 2..self.config.hops {
-            let middle =
-                self.directory
-                    .choose(Roles::ROUTER, &taken, &none, self.now, &mut self.rng)?;
-            taken.push(middle.clone());
-            path.push(middle);
-        }
-        path.push(ordb.clone());
+        let (none, entries) = (BTreeSet::new(), self.entries());
+        let path = self
+            .path_through(&entry, ordb, &entries)
+            .or_else(|| self.path_through(&entry, ordb, &none))?;
         self.build_over(link, path, first, purpose)
     }
 
