@@ -47,6 +47,8 @@ struct Candidate {
     depth: u32,
     dead_told: u8,
     live_told: bool,
+    /// Whether it was asked a second time.
+    again: bool,
 }
 
 impl Candidate {
@@ -125,6 +127,7 @@ impl Lookup {
                     depth,
                     dead_told: 0,
                     live_told: false,
+                    again: false,
                 },
             ),
         }
@@ -222,12 +225,21 @@ impl Lookup {
         Some(reached)
     }
 
-    /// A node did not answer yet; its path goes on without it.
+    /// A node did not answer yet; its path goes on without it. If nobody nearer has answered, it is
+    /// asked once more: its question may be lost, and it may be the one that is looked for.
     pub(super) fn handle_slow(&mut self, from: RsaId) {
+        let mut nearer = self.candidates.iter();
+        let nearer = nearer.find(|it| it.state == State::Answered || it.known.rsa_id == from);
+        let is_nearest = nearer.is_some_and(|it| it.state != State::Answered);
         if let Some(candidate) = self.find(from)
             && let State::AwaitAnswer { path, .. } = candidate.state
         {
-            candidate.state = State::AwaitAnswer { path, slow: true };
+            let again = is_nearest && !std::mem::replace(&mut candidate.again, true);
+            candidate.state = if again {
+                State::New
+            } else {
+                State::AwaitAnswer { path, slow: true }
+            };
         }
     }
 

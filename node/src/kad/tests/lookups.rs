@@ -95,9 +95,7 @@ fn two_thousand_under_churn_find_the_nearest_in_few_rounds() {
     world.churn(30 * MINUTE);
     let measured = measure(&mut world, 400, 5 * MINUTE);
     measured.print();
-    // One question of two hundred is lost here, and with it now and then the only one to the
-    // nearest: a lookup asks nobody twice. Without losses `tests/tests/scale.rs` asks for 99 %.
-    assert!(measured.success >= 0.98, "{measured:?}");
+    assert!(measured.success >= 0.99, "{measured:?}");
     assert!(measured.recall >= 0.95, "{measured:?}");
     assert!(
         f64::from(measured.rounds_median) <= most_rounds(PEERS),
