@@ -186,7 +186,7 @@ fn it_is_small_while_nobody_asks() {
     let data = std::fs::read_dir(running.folder.path().join("data")).unwrap();
     let mut names: Vec<_> = data.map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["identity", "lock"]);
+    assert_eq!(names, ["dtls", "identity", "lock"]);
 }
 
 #[test]
