@@ -426,7 +426,11 @@ async fn what_cannot_be_opened_is_said_in_a_sentence() -> Result<()> {
         .await?;
     ensure!(said.as_str().is_some_and(|said| !said.is_empty()), "{said}");
 
+    // The facilitators that the page linked to would do as well: nobody is left.
     network.bridges.remove(0).process.kill().await?;
+    for facilitator in network.facilitators.drain(..) {
+        facilitator.process.kill().await?;
+    }
     window
         .until(
             "an error about the bridge",
