@@ -18,7 +18,7 @@ const MAX_WORKERS = 4;
 const PROGRESS_MS = 100;
 
 /** @typedef {{path: string[], file: File}} Item */
-/** @typedef {{piece: number, file: number, start: number, length: number, padded: number, height: number}} Shape */
+/** @typedef {{piece: number, file: number, start: number, length: number, padded: number}} Shape */
 
 self.onmessage = async ({ data }) => {
   try {
@@ -33,8 +33,8 @@ self.onmessage = async ({ data }) => {
 async function make({ folder, files }) {
   const url = new URL('./chive_node_bg.wasm', import.meta.url);
   // @ts-ignore: the build lays it beside this file
-  const [node, wasm] = await Promise.all([import('./chive_node.js'), WebAssembly.compileStreaming(fetch(url))]);
-  await node.default({ module_or_path: wasm });
+  const node = await import('./chive_node.js');
+  await node.default({ module_or_path: url });
   const creation = new node.Creation(folder, JSON.stringify(files.map(({ path, file }) => ({ path, length: file.size }))));
   const total = files.reduce((sum, { file }) => sum + file.size, 0);
   const jobs = plan(creation);
@@ -43,7 +43,6 @@ async function make({ folder, files }) {
   await Promise.all(
     Array.from({ length: workers }, async () => {
       const worker = new Worker(new URL('./hash.js', import.meta.url), { type: 'module', name: 'chive-hash' });
-      worker.postMessage({ wasm });
       try {
         await work(worker, jobs, files, (piece, hashes) => {
           creation.set_piece(piece, hashes);
@@ -70,8 +69,8 @@ function* plan(creation) {
   let job = [];
   let size = 0;
   for (let piece = 0; piece < creation.piece_count(); piece += 1) {
-    const [file, start, length, padded, height] = creation.shape(piece);
-    job.push({ piece, file, start, length, padded, height });
+    const [file, start, length, padded] = creation.shape(piece);
+    job.push({ piece, file, start, length, padded });
     size += length;
     if (size < JOB_BYTES) continue;
     yield job;

@@ -1,7 +1,8 @@
 //! Making hybrid torrents (v1 and v2, BEP 52) of files that somebody has.
 //!
 //! No file is read here: the content is given in order ([`Creator::update`]), or piece by piece in
-//! any order and from several threads ([`Creator::shape`], [`hash_piece`], [`Creator::set_piece`]).
+//! any order and from several threads, hashed by whoever has it ([`Creator::shape`],
+//! [`Creator::set_piece`]).
 //! What is kept is 52 bytes a piece, and the leaf hashes of no more than the piece that is being
 //! hashed: a v2 torrent is named by its files' roots and checked by its piece layers.
 //!
@@ -25,7 +26,8 @@ use super::{
     MetainfoError, TorrentFile,
 };
 
-pub use hash::{PieceHash, PieceHasher, PieceShape, hash_piece};
+pub use hash::PieceShape;
+use hash::{PieceHash, PieceHasher};
 
 /// The least piece that is chosen: smaller ones cost a tab more for each than they save.
 const MIN_CHOSEN_PIECE_LEN: u32 = 64 * 1024;
@@ -67,6 +69,9 @@ pub enum CreateError {
     /// The torrent has no such piece.
     #[error("There is no piece {0}.")]
     NoSuchPiece(u32),
+    /// Not one hash for each chunk of a piece.
+    #[error("A piece has one hash for each of its chunks.")]
+    Leaves,
     /// More bytes were given than the files have.
     #[error("A file is longer than it was said to be.")]
     TooManyBytes,
@@ -263,8 +268,20 @@ impl Creator {
         })
     }
 
-    /// Takes what [`hash_piece`] made of a piece.
-    pub fn set_piece(&mut self, piece: u32, hash: PieceHash) -> Result<(), CreateError> {
+    /// Takes what was made of a piece: SHA-1 of its bytes with their padding, and SHA-256 of each
+    /// of its chunks.
+    pub fn set_piece(
+        &mut self,
+        piece: u32,
+        v1: [u8; 20],
+        leaves: Vec<Sha256Hash>,
+    ) -> Result<(), CreateError> {
+        let shape = self.shape(piece).ok_or(CreateError::NoSuchPiece(piece))?;
+        let hash = hash::of_leaves(shape, v1, leaves).ok_or(CreateError::Leaves)?;
+        self.set_hash(piece, hash)
+    }
+
+    fn set_hash(&mut self, piece: u32, hash: PieceHash) -> Result<(), CreateError> {
         let no_such = CreateError::NoSuchPiece(piece);
         let length = self.shape(piece).ok_or(no_such.clone())?.length;
         let place = self.hashes.get_mut(piece as usize).ok_or(no_such)?;
@@ -290,7 +307,7 @@ impl Creator {
                 self.streaming = Some(hasher);
                 continue;
             }
-            self.set_piece(self.next_piece, hasher.finish())?;
+            self.set_hash(self.next_piece, hasher.finish())?;
             self.next_piece = self.next_piece.saturating_add(1);
         }
         Ok(())

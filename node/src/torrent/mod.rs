@@ -23,10 +23,7 @@ mod verify;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use create::{
-    CreateError, Created, Creator, NewFile, PieceHash, PieceHasher, PieceLength, PieceShape,
-    hash_piece,
-};
+pub use create::{CreateError, Created, Creator, NewFile, PieceLength, PieceShape};
 pub use error::{HashesError, MagnetError, MetainfoError};
 pub use infohash::{Infohash, InfohashV1, InfohashV2};
 pub use layout::Layout;

@@ -25,23 +25,27 @@ pub struct PieceShape {
 
 /// What a piece is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PieceHash {
+pub(super) struct PieceHash {
     /// SHA-1 of the piece, padding included.
-    pub v1: [u8; 20],
+    pub(super) v1: [u8; 20],
     /// The root of its tree: a hash of the piece layer, or the root of a file of one piece.
-    pub v2: Sha256Hash,
+    pub(super) v2: Sha256Hash,
 }
 
-/// Hashes a piece that is at hand whole. None if it is not as long as its shape says.
-pub fn hash_piece(shape: PieceShape, bytes: &[u8]) -> Option<PieceHash> {
-    let mut hasher = PieceHasher::new(shape);
-    let rest = hasher.update(bytes);
-    (rest.is_empty() && hasher.missing() == 0).then(|| hasher.finish())
+/// Of a piece whose bytes were hashed elsewhere. None if there is not one leaf for each chunk.
+pub(super) fn of_leaves(
+    shape: PieceShape,
+    v1: [u8; 20],
+    leaves: Vec<Sha256Hash>,
+) -> Option<PieceHash> {
+    (leaves.len() == shape.length.div_ceil(CHUNK_LEN) as usize).then_some(())?;
+    let v2 = merkle::root(leaves, shape.height, NO_LEAF)?;
+    Some(PieceHash { v1, v2 })
 }
 
 /// Hashes a piece whose bytes come in order.
 #[derive(Debug)]
-pub struct PieceHasher {
+pub(super) struct PieceHasher {
     shape: PieceShape,
     missing: u32,
     v1: Sha1,
@@ -53,7 +57,7 @@ pub struct PieceHasher {
 
 impl PieceHasher {
     /// Nothing yet of a piece of this shape.
-    pub fn new(shape: PieceShape) -> Self {
+    pub(super) fn new(shape: PieceShape) -> Self {
         Self {
             shape,
             missing: shape.length,
@@ -65,12 +69,12 @@ impl PieceHasher {
     }
 
     /// How many bytes are still to come.
-    pub fn missing(&self) -> u32 {
+    pub(super) fn missing(&self) -> u32 {
         self.missing
     }
 
     /// Takes as much of `bytes` as the piece still lacks; answers what is left.
-    pub fn update<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+    pub(super) fn update<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
         while self.missing > 0 && !rest.is_empty() {
             let most = self.missing.min(self.leaf_missing) as usize;
@@ -91,7 +95,7 @@ impl PieceHasher {
     }
 
     /// The hashes; of no use while something is missing.
-    pub fn finish(mut self) -> PieceHash {
+    pub(super) fn finish(mut self) -> PieceHash {
         let mut padding = self.shape.padded_length.saturating_sub(self.shape.length);
         while padding > 0 {
             let most = padding.min(CHUNK_LEN);

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::super::merkle::leaf_hash;
 use super::super::tests::golden::{python_with_libtorrent, testdata};
 use super::super::{CHUNK_LEN, TorrentFile, Verdict, Verifier};
 use super::*;
@@ -169,9 +171,13 @@ fn pieces_in_any_order_make_the_same_and_verify() {
             let (path, length) = &files[shape.file];
             let content = content(path, *length);
             let bytes = &content[shape.start as usize..][..shape.length as usize];
-            assert_eq!(hash_piece(shape, &bytes[1..]), None);
-            let hash = hash_piece(shape, bytes).unwrap();
-            creator.set_piece(piece, hash).unwrap();
+            let mut padded = bytes.to_vec();
+            padded.resize(shape.padded_length as usize, 0);
+            let v1 = Sha1::digest(padded).into();
+            let leaves: Vec<_> = bytes.chunks(CHUNK_LEN as usize).map(leaf_hash).collect();
+            let few = leaves[1..].to_vec();
+            assert_eq!(creator.set_piece(piece, v1, few), Err(CreateError::Leaves));
+            creator.set_piece(piece, v1, leaves).unwrap();
         }
         assert_eq!(creator.shape(creator.piece_count()), None);
         let pieces = creator.finish().unwrap();

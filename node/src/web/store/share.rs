@@ -13,9 +13,7 @@ use super::{Kept, Record, handle, name_of, unix_seconds};
 use crate::ids::TorrentId;
 use crate::node::Input;
 use crate::store::StoreAnswer;
-use crate::torrent::{
-    Creator, NewFile, PieceHash, PieceLength, PieceShape, TorrentFile, hash_piece as hash,
-};
+use crate::torrent::{Creator, NewFile, PieceLength, TorrentFile};
 use crate::web::{Host, drive, to_js};
 
 #[derive(Deserialize)]
@@ -47,7 +45,7 @@ impl Creation {
         self.0.as_ref().map_or(0, Creator::piece_count)
     }
 
-    /// Of which bytes a piece is: `[file, start, length, padded_length, height]`.
+    /// Of which bytes a piece is: `[file, start, length, padded_length]`.
     pub fn shape(&self, piece: u32) -> Option<Vec<f64>> {
         let shape = self.0.as_ref()?.shape(piece)?;
         Some(vec![
@@ -55,22 +53,19 @@ impl Creation {
             shape.start as f64,
             shape.length.into(),
             shape.padded_length.into(),
-            shape.height.into(),
         ])
     }
 
-    /// Takes what [`hash_piece`] made: 52 bytes.
+    /// Takes what a piece was hashed to: SHA-1 with its padding, then SHA-256 of each chunk.
     pub fn set_piece(&mut self, piece: u32, hashes: &[u8]) -> Result<(), JsError> {
-        let made = hashes.split_first_chunk::<20>().and_then(|(v1, v2)| {
-            Some(PieceHash {
-                v1: *v1,
-                v2: v2.try_into().ok()?,
-            })
-        });
-        let (Some(creator), Some(made)) = (&mut self.0, made) else {
-            return Err(JsError::new("a piece has 52 bytes of hashes"));
+        let (Some(creator), Some((v1, leaves))) = (&mut self.0, hashes.split_first_chunk()) else {
+            return Err(JsError::new("there is nothing to hash, or no hash"));
         };
-        Ok(creator.set_piece(piece, made)?)
+        let (leaves, rest) = leaves.as_chunks();
+        if !rest.is_empty() {
+            return Err(JsError::new("half a hash"));
+        }
+        Ok(creator.set_piece(piece, *v1, leaves.to_vec())?)
     }
 
     /// Bytes hashed.
@@ -94,20 +89,6 @@ impl Creation {
             .ok_or_else(|| JsError::new("it was finished before"))?;
         Ok(Uint8Array::from(creator.finish()?.bytes.as_ref()))
     }
-}
-
-/// Hashes one piece: SHA-1, and the root of its tree. `height` and `padded_length` are its shape's.
-#[wasm_bindgen]
-pub fn hash_piece(bytes: &[u8], padded_length: u32, height: u32) -> Result<Vec<u8>, JsError> {
-    let shape = PieceShape {
-        file: 0,
-        start: 0,
-        length: u32::try_from(bytes.len())?,
-        padded_length,
-        height,
-    };
-    let made = hash(shape, bytes).ok_or_else(|| JsError::new("a piece of another length"))?;
-    Ok([&made.v1[..], &made.v2[..]].concat())
 }
 
 #[wasm_bindgen]
@@ -143,7 +124,6 @@ impl Host {
                 wanted: true,
             };
             this.node.set_wanted(now, id, true);
-            this.node.share_torrent(now, id, true);
             this.node.set_paused(now, id, false);
             this.node.share_torrent(now, id, true);
             let kept = Kept {
