@@ -70,7 +70,7 @@ import { typeOf } from './types.js';
  * @property {boolean} [stored] it is there in the next session
  * @property {number} rate_bytes_per_second
  * @property {[number, number][]} verified first byte and one past the last, where the content is one long string
- * @property {{router: string, rate_bytes_per_second: number, window_chunks: number, delay_ms: number, state: string}[]} sources
+ * @property {{router: string, rate_bytes_per_second: number, window_chunks: number, delay_ms: number, unanswered_chunks: number, state: string}[]} sources
  * @property {string | null} [error]
  */
 

@@ -194,11 +194,7 @@ async fn a_download_is_paused_resumed_and_goes_on_after_a_reload() -> Result<()>
         await torrent.pause();
         const states = [torrent.state];
         // What had been asked for may come still; then nothing does.
-        let last = -1;
-        while (last !== here()) {{
-            last = here();
-            await new Promise((next) => setTimeout(next, 2000));
-        }}
+        await until(() => statusOf(chive, torrent).sources.every((source) => source.unanswered_chunks === 0));
         const paused = here();
         await torrent.resume();
         await until(() => here() > paused + 500_000);

@@ -167,6 +167,7 @@ fn torrent(node: &Node, id: TorrentId) -> Value {
                 "rate_bytes_per_second": stats.rate_bytes_per_second,
                 "delay_ms": stats.delay.as_secs_f64() * 1000.0,
                 "window_chunks": stats.window_chunks,
+                "unanswered_chunks": stats.unanswered_chunks,
                 "delivered_bytes": stats.delivered_bytes,
             })
         })

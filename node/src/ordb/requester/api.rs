@@ -295,6 +295,8 @@ pub struct SourceStats {
     pub window_chunks: u32,
     /// How many are.
     pub awaited_chunks: usize,
+    /// How many may still come: those too that were cancelled, until it confirms that.
+    pub unanswered_chunks: usize,
     /// Bytes that it gave in all.
     pub delivered_bytes: u64,
 }

@@ -91,6 +91,7 @@ impl Requester {
             delay: source.estimate.delay(),
             window_chunks: source.estimate.window_chunks(),
             awaited_chunks: source.awaited_blocks(),
+            unanswered_chunks: source.awaited().count(),
             delivered_bytes: source.estimate.delivered(),
         })
     }
