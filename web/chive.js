@@ -397,6 +397,11 @@ export class Chive extends EventTarget {
       this.#torrents.clear();
       type = 'torrents';
     }
+    if (type === 'removed') {
+      // By another tab, in which it was opened.
+      this.#torrents.delete(detail.torrent);
+      type = 'torrents';
+    }
     // One that is kept from an earlier session tells of itself so.
     const torrent = type === 'metadata' ? this.#torrent(detail.torrent) : this.#torrents.get(detail.torrent);
     torrent?._handle(type, detail);

@@ -3,14 +3,16 @@
 /**
  * What outlives the tab, as its worker opens it: one file of OPFS for the
  * bytes, IndexedDB for what is known of them. One tab of an origin owns it at a
- * time (a Web Lock); the next one takes it over when that tab ends.
+ * time (a Web Lock), and the others use it through that one (`guests.js`); the
+ * next one takes it over when that tab ends.
  */
+import { Guest, Lender } from './guests.js';
 
 /** Who holds it owns the store. */
 const LOCK = 'chive-store';
 /** The slab. */
 const FILE = 'chive-chunks';
-/** Tabs of this origin tell each other to forget. */
+/** Tabs of this origin tell each other who has the store, and to forget. */
 const CHANNEL = 'chive-store';
 /** How often it is tried to open the slab while somebody holds it, and after which time. */
 const OPEN_TRIES = 20;
@@ -46,21 +48,27 @@ export class Store {
   #elsewhere = [];
   /** Who waits for the tab that has the store. @type {Map<string, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
   #asked = new Map();
-  #onown;
+  #onkeep;
+  /** While this tab has the store. @type {Lender | null} */
+  #lender = null;
+  /** While another has it. @type {Guest | null} */
+  #guest = null;
 
   /**
    * @param {any} host the node
    * @param {number | null} limit in bytes
    * @param {(event: object) => void} tell tells the page
-   * @param {() => void} [onown] called when this tab has the store
+   * @param {() => void} [onkeep] called when what comes is kept from now on
    */
-  constructor(host, limit, tell, onown = () => {}) {
+  constructor(host, limit, tell, onkeep = () => {}) {
     this.#host = host;
     this.#limit = limit;
     this.#tell = tell;
-    this.#onown = onown;
+    this.#onkeep = onkeep;
     this.#channel.onmessage = ({ data }) => {
       if (data === 'forget') void this.forget(true);
+      else if (data === 'owner') this.#guest?.greet();
+      else if (data.hello) this.#lender?.welcome(data.hello);
       else if (data.ask) void this.#answer(data);
       else this.#answered(data);
     };
@@ -137,6 +145,8 @@ export class Store {
         return;
       }
       taken();
+      const hello = (/** @type {string} */ id) => this.#channel.postMessage({ hello: id });
+      this.#guest = new Guest(this.#host, hello, this.#onkeep);
       void navigator.locks.request(LOCK, own);
     };
     void navigator.locks.request(LOCK, { ifAvailable: true }, own);
@@ -144,6 +154,8 @@ export class Store {
   }
 
   async #attach() {
+    this.#guest?.leave();
+    this.#guest = null;
     const file = await openSlab();
     try {
       await this.#host.open_store(file, await this.#bytes());
@@ -152,15 +164,37 @@ export class Store {
       throw error;
     }
     this.#open = true;
-    this.#timer = setInterval(() => void this.commit(), COMMIT_MS);
+    this.#timer = setInterval(() => void this.commit().then(() => this.#lender?.tellChanges()), COMMIT_MS);
+    this.#lender = new Lender(this.#host, this.#tell);
+    this.#channel.postMessage('owner');
     for (const { bytes, files } of this.#elsewhere.splice(0)) this.share(bytes, files);
-    this.#onown();
+    this.#onkeep();
     this.#tell({ type: 'torrents' });
   }
 
   /** Whether what comes is kept for the next session. */
   get keeps() {
+    return this.#open || this.#guest?.keeps === true;
+  }
+
+  /** Whether it is this tab's. */
+  get owns() {
     return this.#open;
+  }
+
+  /** A torrent's metadata is here. */
+  tellNews() {
+    this.#guest?.tellNews();
+  }
+
+  /** The user did something with a torrent. @param {number} torrent */
+  changed(torrent) {
+    void this.#guest?.keep(torrent);
+  }
+
+  /** The node wants something of the store that another tab has. */
+  passOn() {
+    this.#guest?.passOn();
   }
 
   /** Claims what was written before; one after another. */
@@ -286,9 +320,10 @@ export class Store {
     return this.#host.store_status().used_bytes < before;
   }
 
-  /** @param {number} torrent */
-  drop(torrent) {
+  /** @param {number} torrent @param {boolean} [forget] what is kept of it too */
+  drop(torrent, forget = false) {
     this.#files.delete(torrent);
+    this.#guest?.drop(torrent, forget);
   }
 
   /**
@@ -301,6 +336,8 @@ export class Store {
     this.#files.clear();
     const owned = this.#open;
     this.#open = false;
+    this.#lender?.close();
+    this.#lender = null;
     // A transaction that is under way would keep the database from being deleted.
     await this.#claimed;
     if (owned) {
@@ -308,6 +345,9 @@ export class Store {
       const folder = await navigator.storage.getDirectory?.().catch(() => null);
       await folder?.removeEntry(FILE).catch(() => {});
       await this.#attach().catch(() => {});
+    } else {
+      this.#elsewhere = [];
+      this.#guest?.forget();
     }
     this.#tell({ type: 'forgotten' });
   }
@@ -316,6 +356,8 @@ export class Store {
   async close() {
     await this.commit();
     clearInterval(this.#timer);
+    this.#lender?.close();
+    this.#guest?.leave();
     this.#channel.close();
     this.#release?.();
   }

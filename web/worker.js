@@ -108,17 +108,18 @@ const calls = {
   openFile: ({ bytes, download }) => opened(host.open_torrent_file(bytes), download),
   share({ bytes, files }) {
     if (!store) throw new Error('Sharing needs the store, and this page was started without it.');
-    const shared = store.keeps ? store.share(bytes, files) : store.shareElsewhere(bytes, files);
+    const shared = store.owns ? store.share(bytes, files) : store.shareElsewhere(bytes, files);
     tickNow();
     return shared;
   },
   pause({ torrent, paused }) {
     host.set_paused(torrent, paused);
     if (!paused) want(torrent);
+    store?.changed(torrent);
     tickNow();
   },
   remove({ torrent, forget }) {
-    store?.drop(torrent);
+    store?.drop(torrent, forget);
     if (forget) host.forget_torrent(torrent);
     calls.close({ torrent });
     tickNow();
@@ -140,6 +141,7 @@ const calls = {
     for (const stream of [...streams]) if (stream.torrent === torrent) stream.close();
     torrents.delete(torrent);
     wanted.delete(torrent);
+    store?.drop(torrent);
     host.close_torrent(torrent);
     changed = true;
   },
@@ -209,7 +211,15 @@ function onEvent(event) {
     queueMicrotask(() => store?.read());
     return;
   }
-  if (event.type === 'metadata') torrents.set(event.torrent, event);
+  if (event.type === 'guest-wants') {
+    queueMicrotask(() => store?.passOn());
+    return;
+  }
+  if (event.type === 'metadata') {
+    torrents.set(event.torrent, event);
+    queueMicrotask(() => store?.tellNews());
+  }
+  if (event.type === 'removed') torrents.delete(event.torrent);
   if (event.type === 'forgotten') torrents.clear();
   if (events.push(event) === 1) queueMicrotask(flush);
 }

@@ -129,6 +129,78 @@ async fn a_second_tab_shares_by_the_first_and_takes_over() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_second_tab_keeps_and_reads_by_the_one_that_has_the_store() -> Result<()> {
+    let installed = require!(Installed::find(), "Chromium with its driver");
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("film.bin");
+    let content: Vec<u8> = (0..4_000_000u32)
+        .map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8)
+        .collect();
+    std::fs::write(&file, &content)?;
+    let seeder = Seeder::start(&file).await?;
+    let config = Config {
+        peers: vec![seeder.address()],
+        ..Config::default()
+    };
+    let network = Network::start(config).await?;
+    let browser = Browser::start(&installed).await?;
+    browser.go(network.page()?).await?;
+    let first = browser.tab().await?;
+    let body = format!("{UNTIL} await until(async () => (await chive.store()).kept === 'opfs');");
+    run(&browser, "a tab with the store", &body, json!({})).await?;
+
+    let second = browser.open_tab().await?;
+    browser.go(network.page()?).await?;
+    // Its own memory is far too small: what it reads again comes out of the first tab's store.
+    let body = format!(
+        "{UNTIL}
+        const {{ Chive }} = await import(new URL('chive.js', location.href));
+        chive.close();
+        window.chive = await Chive.start({{ memoryBytes: 1 << 20 }});
+        const torrent = await window.chive.open(args.magnet);
+        await until(() => statusOf(window.chive, torrent).complete);
+        await until(async () => (await window.chive.store()).used_bytes >= args.bytes);
+        const {{ stored }} = statusOf(window.chive, torrent);
+        const read = await new Response(torrent.files[0].stream()).arrayBuffer();
+        return {{ stored, got: await hash(read) }};"
+    );
+    let args = json!({ "magnet": seeder.magnet().to_string(), "bytes": content.len() });
+    let seen = run(&browser, "a download in a second tab", &body, args).await?;
+    let wanted = Sha256::digest(&content);
+    let wanted: String = wanted.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(seen, json!({ "stored": true, "got": wanted }));
+
+    // The first tab has all of it and fetched none.
+    browser.switch_to(&first).await?;
+    let body = format!(
+        "{UNTIL}
+        await until(() => chive.torrents.length > 0 && statusOf(chive, chive.torrents[0]).complete);
+        const {{ sources }} = statusOf(chive, chive.torrents[0]);
+        return sources.reduce((sum, source) => sum + source.delivered_bytes, 0);"
+    );
+    let fetched = run(&browser, "the tab that has the store", &body, json!({})).await?;
+    assert_eq!(fetched, json!(0));
+
+    let third = browser.open_tab().await?;
+    browser.close_tab(&second).await?;
+    browser.close_tab(&first).await?;
+    drop(seeder);
+    browser.switch_to(&third).await?;
+    browser.go(network.page()?).await?;
+    let body = format!(
+        "{UNTIL}
+        await until(() => chive.torrents.length > 0 && chive.torrents[0].files.length > 0);
+        const [torrent] = chive.torrents;
+        await until(() => statusOf(chive, torrent).complete);
+        const read = await new Response(torrent.files[0].stream()).arrayBuffer();
+        return hash(read);"
+    );
+    let kept = run(&browser, "what was kept to be found", &body, json!({})).await?;
+    assert_eq!(kept, json!(wanted));
+    network.end().await
+}
+
+#[tokio::test]
 async fn without_a_file_system_the_database_keeps_all() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let network = Network::start(Config::default()).await?;

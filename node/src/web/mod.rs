@@ -29,7 +29,7 @@ use crate::torrent::{Magnet, TorrentFile};
 use crate::wire::{Roles, Signal};
 use channel::{Channel, DataChannel};
 use socket::Socket;
-use store::Storage;
+use store::{Guest, Storage};
 
 /// How soon a WebSocket that still holds bytes is looked at again: it does not say when it has
 /// sent them.
@@ -120,6 +120,8 @@ struct Inner {
     closed: bool,
     /// What is kept for the next session; none before it is opened, or where nothing can be.
     storage: Option<Storage>,
+    /// Where another tab has it.
+    guest: Option<Guest>,
 }
 
 enum Transport {
@@ -175,6 +177,7 @@ impl Host {
             on_timer: None,
             closed: false,
             storage: None,
+            guest: None,
         };
         let inner = Rc::new(RefCell::new(inner));
         let weak = Rc::downgrade(&inner);
@@ -316,6 +319,9 @@ impl Host {
         status["id"] = inner.id.clone().into();
         if let Some(storage) = &inner.storage {
             storage.describe(&mut status);
+        }
+        if let Some(guest) = &inner.guest {
+            guest.describe(&mut status);
         }
         to_js(&status)
     }
@@ -623,6 +629,9 @@ fn drive(inner: &Rc<RefCell<Inner>>) {
         let held = held || this.transports.values().any(Transport::must_be_watched);
         if this.storage.as_mut().is_some_and(Storage::take_file_reads) {
             this.told.push(json!({ "type": "file-reads" }));
+        }
+        if this.guest.as_mut().is_some_and(Guest::take_news) {
+            this.told.push(json!({ "type": "guest-wants" }));
         }
         let at = if held {
             let soon = std::time::Duration::from_micros((BUFFER_POLL_MS * 1000.0) as u64);

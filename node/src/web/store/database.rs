@@ -193,7 +193,7 @@ fn layers_key(name: StoredName) -> String {
     format!("{}:layers", hex(name))
 }
 
-fn parse_name(text: &str) -> Option<StoredName> {
+pub(super) fn parse_name(text: &str) -> Option<StoredName> {
     let digits: Vec<u8> = (0..40)
         .step_by(2)
         .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())

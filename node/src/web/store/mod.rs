@@ -6,7 +6,10 @@
 
 mod database;
 mod files;
+mod guests;
 mod share;
+
+pub(super) use guests::Guest;
 
 use crate::order::set_of;
 use std::cell::RefCell;
@@ -53,6 +56,12 @@ enum Backing {
     Records(BTreeMap<Slot, Bytes>),
 }
 
+/// What was found in a slot.
+enum Found {
+    Here(Option<Vec<u8>>),
+    In(Rc<Database>),
+}
+
 /// What a tab keeps; see the module.
 pub(super) struct Storage {
     slab: Slab,
@@ -78,12 +87,18 @@ struct Kept {
     record_changed: bool,
     metainfo_changed: bool,
     files: Option<Files>,
+    /// What guests have been told is stored of it, if any has it open.
+    lent: Option<RangeSet>,
+    /// Opened or shared in this tab, not by a guest alone.
+    own: bool,
 }
 
 impl Kept {
     fn is_held(&self, node: &Node) -> bool {
         let flags = node.torrent_flags(self.id).unwrap_or_default();
-        self.record.shared || (flags.wanted && !flags.complete && !flags.paused)
+        self.record.shared
+            || self.lent.is_some()
+            || (flags.wanted && !flags.complete && !flags.paused)
     }
 }
 
@@ -153,6 +168,8 @@ impl Storage {
             record_changed: true,
             metainfo_changed: true,
             files: None,
+            lent: None,
+            own: true,
         };
         self.add(node, name, kept);
     }
@@ -168,6 +185,7 @@ impl Storage {
         let Some(name) = self.name(id) else { return };
         if let Some(kept) = self.torrents.get_mut(&name) {
             change(&mut kept.record);
+            kept.own = true;
             kept.record.used = unix_seconds();
             kept.record_changed = true;
             self.slab.set(name, kept.record.used, kept.is_held(node));
@@ -181,7 +199,13 @@ impl Storage {
         want: StoreWant,
     ) -> Vec<StoreAnswer> {
         let Some(storage) = &mut this.storage else {
-            return vec![refusal(want)];
+            return match &mut this.guest {
+                Some(guest) => {
+                    guest.want(want);
+                    Vec::new()
+                }
+                None => vec![refusal(want)],
+            };
         };
         match want {
             StoreWant::Write {
@@ -272,22 +296,10 @@ impl Storage {
             };
         };
         let length = kept.metainfo.chunk_length(chunk) as usize;
-        match &self.backing {
-            Backing::File(file) => {
-                let mut bytes = vec![0; length];
-                let options = FileSystemReadWriteOptions::new();
-                options.set_at(claim.slot.offset() as f64);
-                let read = file.read_with_u8_array_and_options(&mut bytes, &options);
-                let whole = read.is_ok_and(|read| read == length as f64);
-                let bytes = whole.then_some(bytes);
-                self.checked(name, torrent, chunk, claim, bytes)
-            }
-            Backing::Records(waiting) => {
-                if let Some(bytes) = waiting.get(&claim.slot) {
-                    let bytes = bytes.to_vec();
-                    return self.checked(name, torrent, chunk, claim, Some(bytes));
-                }
-                let (inner, database) = (inner.clone(), self.database.clone());
+        match self.find(claim.slot, length) {
+            Found::Here(bytes) => self.checked(name, torrent, chunk, claim, bytes),
+            Found::In(database) => {
+                let inner = inner.clone();
                 spawn_local(async move {
                     let found = database.chunk(claim.slot).await.ok().flatten();
                     let answer = {
@@ -303,6 +315,24 @@ impl Storage {
                 });
                 None
             }
+        }
+    }
+
+    /// What lies in a slot, or where it must be waited for.
+    fn find(&self, slot: Slot, length: usize) -> Found {
+        match &self.backing {
+            Backing::File(file) => {
+                let mut bytes = vec![0; length];
+                let options = FileSystemReadWriteOptions::new();
+                options.set_at(slot.offset() as f64);
+                let read = file.read_with_u8_array_and_options(&mut bytes, &options);
+                let whole = read.is_ok_and(|read| read == length as f64);
+                Found::Here(whole.then_some(bytes))
+            }
+            Backing::Records(waiting) => match waiting.get(&slot) {
+                Some(bytes) => Found::Here(Some(bytes.to_vec())),
+                None => Found::In(self.database.clone()),
+            },
         }
     }
 
@@ -530,17 +560,8 @@ impl Host {
     pub fn forget_store(&self) -> Promise {
         let inner = self.0.clone();
         future_to_promise(async move {
-            let (storage, torrents) = {
-                let mut this = inner.borrow_mut();
-                let torrents: Vec<TorrentId> = this.node.torrents().collect();
-                (this.storage.take(), torrents)
-            };
-            for torrent in torrents {
-                let mut this = inner.borrow_mut();
-                let now = this.now();
-                this.node.close_torrent(now, torrent);
-            }
-            drive(&inner);
+            let storage = inner.borrow_mut().storage.take();
+            close_all(&inner);
             if let Some(storage) = storage {
                 if let Backing::File(file) = &storage.backing {
                     file.close();
@@ -650,6 +671,8 @@ async fn open(
                 record_changed: false,
                 metainfo_changed: false,
                 files: None,
+                lent: None,
+                own: true,
             };
             storage.add(&this.node, stored.name, kept);
         }
@@ -671,11 +694,22 @@ async fn open(
         this.storage = Some(storage);
     }
     let gone = inner.borrow_mut().storage.as_mut().map(Storage::gone);
-    for answer in gone.into_iter().flatten() {
+    // What a store of another tab had no room for may have some in this one.
+    for answer in gone.into_iter().flatten().chain([StoreAnswer::Room]) {
         handle(inner, Input::Store(answer));
     }
-    drive(inner);
     Ok(to_js(&opened.into()))
+}
+
+fn close_all(inner: &Rc<RefCell<Inner>>) {
+    {
+        let mut this = inner.borrow_mut();
+        let now = this.now();
+        for torrent in this.node.torrents().collect::<Vec<_>>() {
+            this.node.close_torrent(now, torrent);
+        }
+    }
+    drive(inner);
 }
 
 async fn commit(inner: &Rc<RefCell<Inner>>) {

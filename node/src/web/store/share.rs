@@ -134,6 +134,8 @@ impl Host {
                 record_changed: true,
                 metainfo_changed: true,
                 files: Some(files),
+                lent: None,
+                own: true,
             };
             if let Some(storage) = &mut this.storage {
                 storage.add(&this.node, name, kept);
