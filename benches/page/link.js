@@ -79,13 +79,6 @@ async function read(torrent, bytes) {
   return { bytes: got, ms: performance.now() - first };
 }
 
-/** What all threads of this page hold: the wasm memory counts among the workers' buffers. */
-async function memory() {
-  if (!crossOriginIsolated || !performance.measureUserAgentSpecificMemory) return null;
-  const { bytes, breakdown } = await performance.measureUserAgentSpecificMemory();
-  return { bytes, breakdown };
-}
-
 /** @type {Record<string, (what: any) => any>} */
 const tasks = {
   bare: () => bare(),
@@ -142,7 +135,6 @@ const tasks = {
     await torrent.close();
     return { ...result, circuits };
   },
-  memory,
 };
 
 await new Promise((open) => { socket.onopen = open; });

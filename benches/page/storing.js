@@ -42,17 +42,16 @@ async function input() {
 /** @type {Chive | null} */
 let chive = null;
 
-/** What the page and its workers hold, one after the other. */
+/** What the page and its workers hold: their heaps, and beside them the node's wasm memory. */
 async function memory() {
+  const { bytes: heaps, breakdown } = await /** @type {any} */ (performance).measureUserAgentSpecificMemory();
   const channel = new BroadcastChannel('chive-bench-memory');
-  /** @type {any[]} */
-  const threads = [];
-  channel.onmessage = ({ data }) => threads.push(data);
+  const answer = new Promise((resolve) => { channel.onmessage = ({ data }) => resolve(data); });
   channel.postMessage('tell');
-  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const wasm = await answer;
   channel.close();
-  threads.push({ name: 'page', wasm: 0, heap: /** @type {any} */ (performance).memory?.usedJSHeapSize ?? null });
-  return threads;
+  const parts = breakdown.map((/** @type {any} */ { bytes, types, attribution }) => ({ bytes, of: `${attribution[0]?.scope ?? ''} ${types}` }));
+  return { heaps, wasm, parts };
 }
 
 /** @type {Record<string, (what: any) => any>} */

@@ -1,4 +1,4 @@
-// Before the node's worker: says, when it is asked over the channel, what memory this thread holds.
+// Before the node's worker: says, when it is asked over the channel, how much wasm memory this thread has.
 const channel = new BroadcastChannel('chive-bench-memory');
 /** @type {WebAssembly.Memory[]} */
 const memories = [];
@@ -14,7 +14,5 @@ for (const name of /** @type {const} */ (['instantiate', 'instantiateStreaming']
 }
 
 channel.onmessage = () => {
-  const wasm = memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
-  const heap = /** @type {any} */ (performance).memory?.usedJSHeapSize ?? null;
-  channel.postMessage({ name: self.name, wasm, heap });
+  channel.postMessage(memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0));
 };

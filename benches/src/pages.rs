@@ -18,11 +18,9 @@ use crate::tab::escape;
 
 /// How long a browser may take until its page is there.
 const START: Duration = Duration::from_secs(90);
-/// Pages that are not in front are to run as fast as those that are, and what they say of their
-/// memory is to be exact.
-const FLAGS: [&str; 5] = [
+/// Pages that are not in front are to run as fast as those that are.
+const FLAGS: [&str; 4] = [
     "--disable-popup-blocking",
-    "--enable-precise-memory-info",
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
@@ -37,6 +35,15 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts one with `count` pages of `address`.
     pub(crate) async fn start(address: &str, count: usize) -> Result<Option<(Browser, Vec<Page>)>> {
+        Browser::start_with(address, count, &[]).await
+    }
+
+    /// The same with further flags of Chromium's.
+    pub(crate) async fn start_with(
+        address: &str,
+        count: usize,
+        flags: &[&str],
+    ) -> Result<Option<(Browser, Vec<Page>)>> {
         let Some(chromium) = chive_tests::browser::find_chromium() else {
             return Ok(None);
         };
@@ -51,7 +58,7 @@ impl Browser {
         let process = start_chromium(
             &chromium,
             profile.path(),
-            &[&FLAGS[..], &[&*address]].concat(),
+            &[&FLAGS[..], flags, &[&*address]].concat(),
         )?;
         let mut pages = Vec::new();
         while pages.len() < count {

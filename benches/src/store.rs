@@ -26,6 +26,11 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Circuits of others that a tab carries while its memory is measured.
 const CARRIED: usize = 20;
 const MEMORY_LIMIT_MB: f64 = 150.0;
+/// A page is told what its workers hold too where it is isolated, or where nothing is; and at once.
+const TELL_MEMORY: [&str; 2] = [
+    "--disable-web-security",
+    "--enable-blink-features=ForceEagerMeasureMemory",
+];
 
 /// A page that stores, at a bridge.
 struct Stage {
@@ -35,13 +40,13 @@ struct Stage {
 }
 
 impl Stage {
-    async fn start(config: Config) -> Result<Option<Stage>> {
+    async fn start(config: Config, flags: &[&str]) -> Result<Option<Stage>> {
         if find_chromium().is_none() {
             return Ok(None);
         }
         let network = Network::start(BenchPage::new()?.served_by(config)).await?;
         let address = format!("{}storing.html", network.page()?);
-        let started = Browser::start(&address, 1).await?;
+        let started = Browser::start_with(&address, 1, flags).await?;
         let (browser, mut pages) = started.context("a browser")?;
         let page = pages.pop().context("a page")?;
         Ok(Some(Stage {
@@ -64,7 +69,7 @@ impl Stage {
 /// `share-hashing`: until a file of a gigabyte is hashed, v1 and v2, against v1 alone natively.
 pub async fn hashing() -> Result<Row> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    if let Some(mut stage) = Stage::start(Config::default()).await? {
+    if let Some(mut stage) = Stage::start(Config::default(), &[]).await? {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("noise.bin");
         noise(&file, SHARED_BYTES)?;
@@ -106,7 +111,7 @@ pub async fn hashing() -> Result<Row> {
 /// `store-write`: chunks and claims, against a plain file of OPFS.
 pub async fn write() -> Result<Row> {
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
-    if let Some(mut stage) = Stage::start(Config::default()).await? {
+    if let Some(mut stage) = Stage::start(Config::default(), &[]).await? {
         let bridge = stage.network.bridges[0].ready.websocket.clone();
         let write = json!({
             "do": "write", "bytes": WRITTEN_BYTES, "runs": RUNS, "bridge": bridge,
@@ -136,7 +141,7 @@ pub async fn memory() -> Result<Row> {
         facilitators: 1,
         ..Config::default()
     };
-    if let Some(mut stage) = Stage::start(config).await? {
+    if let Some(mut stage) = Stage::start(config, &TELL_MEMORY).await? {
         stage
             .ask(json!({ "do": "make", "bytes": SHARED_BYTES }))
             .await?;
@@ -166,9 +171,9 @@ pub async fn memory() -> Result<Row> {
             "only {carried} circuits go over the tab, of {} clients",
             clients.len()
         );
-        let threads = stage.ask(json!({ "do": "memory" })).await?;
-        println!("the same that carries {carried} circuits: {threads}");
-        ours = Some(megabytes(&threads)?);
+        let held = stage.ask(json!({ "do": "memory" })).await?;
+        println!("the same that carries {carried} circuits: {held}");
+        ours = Some(megabytes(&held)?);
         stage.end().await?;
     }
     Ok(Row::new(
@@ -193,16 +198,12 @@ async fn over_tabs(client: &Client) -> Result<usize> {
     Ok(count.await?)
 }
 
-/// The page's heap, its workers' heaps and their wasm memories, together.
-fn megabytes(threads: &Value) -> Result<f64> {
-    let threads = threads.as_array().context("no threads")?;
-    let mut bytes = 0.0;
-    for thread in threads {
-        bytes += thread["wasm"].as_f64().context("no wasm figure")?;
-        bytes += thread["heap"]
-            .as_f64()
-            .context("this browser tells no heap")?;
-    }
-    ensure!(threads.len() >= 2, "the node's worker said nothing");
+/// What the page and its workers have on their heaps, and the worker's wasm memory beside them.
+fn megabytes(held: &Value) -> Result<f64> {
+    let heaps = held["heaps"].as_f64();
+    let wasm = held["wasm"].as_f64();
+    let wasm = wasm.filter(|bytes| *bytes > 0.0);
+    let bytes = heaps.context("this browser tells no heaps")?
+        + wasm.context("the node's worker said nothing")?;
     Ok(bytes / 1e6)
 }
