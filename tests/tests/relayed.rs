@@ -151,6 +151,45 @@ fn an_ordb_that_dies_costs_time_and_not_the_download() {
 }
 
 #[test]
+fn a_holder_who_comes_back_is_asked_while_the_facilitator_still_looks_elsewhere() {
+    for seed in 25..28 {
+        let mut world = World::new(seed, LinkModel::default());
+        let torrent = TestTorrent::new(seed, 6_000_000, PIECE);
+        let bridge = world.add_router(Roles::BRIDGE.with(Roles::ROUTER), &[], |_| {});
+        for _ in 0..3 {
+            world.add_router(Roles::ROUTER, &[bridge], |_| {});
+        }
+        let facilitator = world.add_router(ORDB.with(Roles::FACILITATOR), &[bridge], |_| {});
+        // Its swarms have not got it, and it takes long to find that out.
+        world
+            .library(facilitator)
+            .set_delay(Duration::from_secs(3600));
+        let holder = world.add_tab(&[bridge], |_| {});
+        let asker = world.add_tab(&[bridge], |_| {});
+        let all = pieces(&torrent, PIECE);
+        hold(&mut world, holder, &torrent, 0..all, true);
+        let told = world.run_until(Duration::from_secs(30), |world| {
+            !world.node(facilitator).views().is_empty()
+        });
+        assert!(told, "seed {seed}");
+        let mut download = Download::begin(&mut world, asker, &torrent);
+        let part = world.run_until(Duration::from_secs(120), |world| {
+            download.step(world) || download.bytes.len() >= 2_000_000
+        });
+        assert!(part, "seed {seed}: {} bytes", download.bytes.len());
+        // Another takes the place of the one that goes.
+        world.kill(holder);
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(world.node(facilitator).gauges().relays, 0, "seed {seed}");
+        let back = world.add_tab(&[bridge], |_| {});
+        hold(&mut world, back, &torrent, 0..all, true);
+        let done = world.run_until(Duration::from_secs(60), |world| download.step(world));
+        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
+        assert!(download.bytes == torrent.content, "seed {seed}");
+    }
+}
+
+#[test]
 fn what_one_holder_of_twenty_falsifies_is_never_stored_and_no_ordb_is_blamed() {
     let mut world = World::new(30, LinkModel::default());
     let torrent = TestTorrent::new(30, 4_000_000, PIECE);

@@ -66,8 +66,8 @@ pub(crate) struct Relays {
     /// The last number of a stream opened backward, by circuit.
     numbers: BTreeMap<u64, u16>,
     pub(crate) dirty: BTreeSet<Infohash>,
-    /// Names that the host is opening after those who told of them had not all; bounded by the
-    /// server's names.
+    /// Names that the host is opening after those who told of them had not all, whoever else is asked
+    /// meanwhile; bounded by the server's names.
     handed_over: BTreeSet<Infohash>,
 }
 
@@ -124,6 +124,9 @@ impl Node {
             }
             ContentWant::Close { name } if self.relays.relays.contains_key(&name) => {
                 self.close_relay(name);
+                if self.relays.handed_over.remove(&name) {
+                    self.emit(Event::Content(want));
+                }
             }
             ContentWant::Blocks { name, .. } | ContentWant::Cancel { name, .. }
                 if self.relays.handed_over.contains(&name) =>
@@ -143,10 +146,6 @@ impl Node {
         let (ContentAnswer::Opened { name, .. }
         | ContentAnswer::Block { name, .. }
         | ContentAnswer::Failed { name, .. }) = answer;
-        if self.relays.relays.contains_key(&name) {
-            // It was told that this is no longer asked of it.
-            return;
-        }
         let host_tried = match answer {
             ContentAnswer::Failed {
                 scope: None,
@@ -160,6 +159,27 @@ impl Node {
             ContentAnswer::Block { .. } | ContentAnswer::Failed { scope: Some(_), .. } => false,
             _ => self.relays.handed_over.remove(&name),
         };
+        if let Some(relay) = self.relays.relays.get_mut(&name) {
+            // Else it was told that this is no longer asked of it.
+            if was_relayed {
+                let is_alone = relay.upstreams.is_empty() || relay.requester.has_lacking();
+                match answer {
+                    ContentAnswer::Opened { .. } if is_alone => {
+                        self.close_relay(name);
+                        self.server.handle_answer(self.now, answer);
+                        self.server_dirty = true;
+                    }
+                    ContentAnswer::Opened { .. } => {
+                        self.emit(Event::Content(ContentWant::Close { name }));
+                    }
+                    _ => {
+                        relay.host_tried = Some(host_tried.unwrap_or_default());
+                        self.relays.dirty.insert(name);
+                    }
+                }
+            }
+            return;
+        }
         let others = self.relays.adverts.has(&name) || self.is_joined();
         if host_tried.is_some() && !was_relayed && others {
             // Somebody told of it meanwhile, or told another ORDB.
@@ -172,8 +192,10 @@ impl Node {
     /// Nobody else has what is wanted of a name: the host is to find it.
     fn hand_over(&mut self, name: Infohash) {
         self.close_relay(name);
-        self.relays.handed_over.insert(name);
-        self.emit(Event::Content(ContentWant::Open { name }));
+        // It may be looking already.
+        if self.relays.handed_over.insert(name) {
+            self.emit(Event::Content(ContentWant::Open { name }));
+        }
     }
 
     /// Somebody tells over a circuit what he holds.
@@ -187,6 +209,18 @@ impl Node {
             self.publish_name(info.name.key());
         }
         self.withdraw_names();
+        if self.relays.handed_over.contains(&info.name)
+            && !self.relays.relays.contains_key(&info.name)
+            && self.relays.adverts.has(&info.name)
+            && self
+                .server
+                .circuits_of(&info.name)
+                .iter()
+                .any(|asker| *asker != circuit)
+        {
+            // Somebody who has it came, or came back: whoever is first, he or the host.
+            self.open_relay(info.name, None);
+        }
         if let Some(relay) = self.relays.relays.get_mut(&info.name) {
             // What it has is more than when it was asked last.
             relay.avoid.remove(&circuit);
