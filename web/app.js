@@ -435,6 +435,14 @@ function bridgeChanged({ state, message }) {
   }
 }
 
+/** So that the page opens when its server is gone: the service worker keeps what it was made of. */
+function keepPage() {
+  const loaded = performance.getEntriesByType('resource').map(({ name }) => name);
+  // The drawings are fetched when the first of them is shown.
+  const keep = [location.origin + location.pathname, 'icons/ui.svg', ...loaded];
+  navigator.serviceWorker?.controller?.postMessage({ keep });
+}
+
 async function start() {
   const node = await Chive.start(/** @type {any} */ ({ ...entry(), route: true, store: true }));
   chive = node;
@@ -468,6 +476,7 @@ async function start() {
   if (bridge) bridgeChanged({ state: bridge.state, message: bridge.error });
   setInterval(refresh, REFRESH_MS);
   refresh();
+  keepPage();
   return node;
 }
 

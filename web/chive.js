@@ -101,6 +101,25 @@ const MAX_TORRENT_FILE_BYTES = 32 * 1024 * 1024;
 const MAX_STUN = 2;
 /** Routers that an invitation names: a QR code has no room for many. */
 const MAX_INVITED = 6;
+/** What is loaded only when somebody shares. */
+const PARTS_LATER = ['share.js', 'hash.js'];
+/** The files of this module that workers load: the service worker keeps them. */
+const PARTS = [
+  'chive.js',
+  'rtc.js',
+  'sdp.js',
+  'worker.js',
+  'channel.js',
+  'http.js',
+  'identity.js',
+  'store.js',
+  'guests.js',
+  'types.js',
+  'chive_node.js',
+  'chive_node_bg.wasm',
+  'bridge.json',
+  ...PARTS_LATER,
+];
 /** Where the routers that circuits begin at are written down. */
 const ENTRIES_KEY = 'chive:entries';
 /** `blob()` holds all of a file at once; a larger one is for `url` and `stream()`. */
@@ -313,6 +332,7 @@ export class Chive extends EventTarget {
   async forgetEverything() {
     await this.#call('forget', {});
     for (const key of Object.keys(localStorage)) if (key.startsWith('chive')) localStorage.removeItem(key);
+    for (const key of (await globalThis.caches?.keys()) ?? []) if (key.startsWith('chive')) await caches.delete(key);
   }
 
   /** @param {number} id */
@@ -435,6 +455,8 @@ export class Chive extends EventTarget {
       if (!location.href.startsWith(registration.scope)) return;
       await within(SERVICE_WORKER_TIMEOUT_MS, controlled(container));
       this.#scope = registration.scope;
+      // The server may be gone when they are wanted next.
+      container.controller?.postMessage({ keep: PARTS.map(beside), anew: PARTS_LATER.map(beside) });
     } catch (error) {
       console.warn('Chive goes on without a service worker:', error);
     }
@@ -710,6 +732,11 @@ function hashed(what, signal, onprogress) {
     worker.postMessage(what);
   });
   return made.finally(() => worker.terminate());
+}
+
+/** The address of a file of this module. @param {string} name */
+function beside(name) {
+  return new URL(name, import.meta.url).href;
 }
 
 /** @param {ServiceWorkerContainer} container */

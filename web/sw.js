@@ -6,6 +6,9 @@
  * each request asks the open tabs whose instance it is, and then reads from
  * that tab's worker over a port of its own.
  *
+ * And it keeps the page's own files for when their server is gone or is kept
+ * from us: a mesh that stands needs no server, so neither does its page.
+ *
  * A classic script, not a module: not every browser has module service workers.
  */
 
@@ -17,6 +20,12 @@ const LIFE = crypto.randomUUID();
 
 /** A tab that is frozen never answers; this is how long the others are waited for. */
 const OWNER_TIMEOUT_MS = 30_000;
+/** Where the page's files are kept. */
+const PAGE = 'chive-page';
+/** The page names them; what is more is not kept. */
+const MAX_KEPT = 120;
+/** How long the server is waited for where its file is kept. */
+const SERVER_TIMEOUT_MS = 10_000;
 
 scope.addEventListener('install', () => void scope.skipWaiting());
 scope.addEventListener('activate', (event) => event.waitUntil(scope.clients.claim()));
@@ -24,12 +33,46 @@ scope.addEventListener('activate', (event) => event.waitUntil(scope.clients.clai
 // one that reads sends anything at all, so that we are not stopped in mid-stream.
 scope.addEventListener('message', (event) => {
   if (event.data === 'claim') event.waitUntil(scope.clients.claim());
+  else if (event.data?.keep) event.waitUntil(keep(event.data));
 });
 scope.addEventListener('fetch', (event) => {
   const url = new URL(event.request.url);
-  if (url.origin !== scope.location.origin || !url.pathname.startsWith(PREFIX)) return;
-  event.respondWith(answer(event.request, url));
+  if (url.origin !== scope.location.origin) return;
+  if (url.pathname.startsWith(PREFIX)) event.respondWith(answer(event.request, url));
+  else if (event.request.method === 'GET' && !event.request.headers.has('range')) event.respondWith(file(event));
 });
+
+/**
+ * A file of the page's, from its server while that answers.
+ * @param {FetchEvent} event
+ */
+async function file(event) {
+  const cache = await caches.open(PAGE);
+  const kept = await cache.match(event.request, { ignoreSearch: true, ignoreVary: true });
+  if (!kept) return fetch(event.request);
+  const fresh = fetch(event.request).then((answer) => {
+    if (answer.ok) event.waitUntil(cache.put(event.request, answer.clone()).catch(() => {}));
+    return answer;
+  });
+  const late = new Promise((resolve) => setTimeout(resolve, SERVER_TIMEOUT_MS));
+  return (await Promise.race([fresh.catch(() => undefined), late])) ?? kept;
+}
+
+/**
+ * Keeps files of the page's: `anew` those that may be older than the page, for nothing has loaded them yet.
+ * @param {{keep: string[], anew?: string[]}} wanted
+ */
+async function keep({ keep: all, anew = [] }) {
+  const cache = await caches.open(PAGE);
+  for (const address of all.slice(0, MAX_KEPT)) {
+    const url = new URL(address, scope.registration.scope);
+    if (!url.href.startsWith(scope.registration.scope) || url.pathname.startsWith(PREFIX)) continue;
+    if (!anew.includes(address) && (await cache.match(url, { ignoreSearch: true, ignoreVary: true }))) continue;
+    const answer = await fetch(url).catch(() => null);
+    // Without room for it the page needs its server, as any other does.
+    if (answer?.ok) await cache.put(url, answer).catch(() => {});
+  }
+}
 
 /**
  * @param {Request} request

@@ -22,6 +22,20 @@ test('every module is fetched at once, not one after the other', () => {
   assert.deepEqual(preloaded.toSorted(), modules.toSorted());
 });
 
+test('what only workers load is kept for when the server is gone', async () => {
+  const [, parts] = /const PARTS = \[([^\]]*)\]/.exec(await read('chive.js'));
+  const [, later] = /const PARTS_LATER = \[([^\]]*)\]/.exec(await read('chive.js'));
+  const kept = new Set([...`${parts}${later}`.matchAll(/'([^']+)'/g)].map(([, name]) => name));
+  const loaded = new Set(['chive.js']);
+  for (const name of loaded) {
+    if (name.startsWith('chive_node') || name === 'bridge.json') continue;
+    for (const [, next] of (await read(name)).matchAll(/(?:from |import\(|new URL\()'\.\/([^']+)'/g)) {
+      if (next !== 'sw.js') loaded.add(next);
+    }
+  }
+  assert.deepEqual([...kept].toSorted(), [...loaded].toSorted());
+});
+
 test('every element that a module asks for is in the page', async () => {
   for (const name of [...modules, 'app.js']) {
     for (const [, id] of (await read(name)).matchAll(/\bbyId\('([\w-]+)'\)/g)) {
