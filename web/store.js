@@ -226,9 +226,11 @@ export class Store {
       const told = await this.#ask('status').catch(() => null);
       if (told) return told;
     }
+    const { used_bytes: before } = this.#host.store_status();
     await this.commit();
-    const { used_bytes, limit_bytes, kept, error } = this.#host.store_status();
-    return { used_bytes, quota_bytes: this.#open ? limit_bytes : 0, kept, error };
+    const { used_bytes: now, limit_bytes, kept, error } = this.#host.store_status();
+    // What was written while that was claimed is not.
+    return { used_bytes: Math.min(before, now), quota_bytes: this.#open ? limit_bytes : 0, kept, error };
   }
 
   /**
