@@ -43,7 +43,8 @@ export class Network {
 
   /** @param {Status} status */
   update(status) {
-    const { links, carried, buckets } = /** @type {any} */ (status);
+    const { links: all, carried, buckets } = /** @type {any} */ (status);
+    const links = Array.isArray(all) ? together(all) : all;
     const open = status.circuits.filter(isOpen);
     const counts = [t('networkCircuits', { count: open.length })];
     if (Array.isArray(links)) counts.unshift(t('networkLinks', { count: links.length }));
@@ -73,6 +74,26 @@ function section(title) {
   const body = make('div', {});
   const element = make('section', {}, make('h3', {}, t(title)), body);
   return { element, fill: (/** @type {Node[]} */ ...children) => body.replaceChildren(...children) };
+}
+
+/**
+ * One for each router: a bridge may be linked by WebSocket and by WebRTC.
+ * @param {any[]} links
+ */
+function together(links) {
+  /** @type {Map<string, any>} */
+  const byRouter = new Map();
+  for (const link of links) {
+    const key = `${link.kind} ${link.id}`;
+    const known = byRouter.get(key);
+    if (!known) byRouter.set(key, { ...link });
+    else {
+      if (link.state === 'open') known.state = 'open';
+      known.sent = (known.sent ?? 0) + (link.sent ?? 0);
+      known.received = (known.received ?? 0) + (link.received ?? 0);
+    }
+  }
+  return [...byRouter.values()];
 }
 
 /** @param {any[]} links */

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The picture of the routes: you, each router, the swarm, as the stem of a
+ * The picture of the routes: you, each router, whoever has it, as the stem of a
  * chive that ends in its flower. A router is drawn with as many rings as
  * layers of encryption are left when the cell arrives there.
  */

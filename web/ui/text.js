@@ -224,7 +224,7 @@ const en = {
   entry: 'Entry',
   tab: 'Tab',
   facilitator: 'Facilitator',
-  swarm: 'Swarm',
+  swarm: 'Source',
   fingerprint: 'Fingerprint {fingerprint}',
 
   // What is hidden
