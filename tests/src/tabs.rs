@@ -7,20 +7,26 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::browser::{Browser, Installed, Tab};
 
 /// What anything may take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(180);
+/// What is left beyond that for the script itself to say so: a driver whose script runs on answers
+/// nothing else.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// In each script: what it takes to wait, to make content, and to compare it.
 const HELP: &str = "
     const until = async (holds) => {
-        for (;;) {
+        for (const began = performance.now(); performance.now() - began < limit_ms;) {
             try { const value = await holds(); if (value) return value; } catch {}
             await new Promise((next) => setTimeout(next, 50));
         }
+        throw new Error('it did not come');
     };
     const hash = async (blob) => {
         const digest = await crypto.subtle.digest('SHA-256', await blob.arrayBuffer());
@@ -88,14 +94,21 @@ impl Tabs {
     pub async fn run(&self, tab: usize, what: &str, body: &str, args: Value) -> Result<Value> {
         let browser = self.browser_of(tab).await?;
         let what = format!("{what} in tab {}", tab + 1);
-        let body = format!("{HELP}{body}");
-        match browser.run(&what, LIMIT, &body, args).await {
+        let body = format!("const limit_ms = {};{HELP}{body}", LIMIT.as_millis());
+        match browser.run(&what, LIMIT + GRACE, &body, args).await {
             Ok(value) => Ok(value),
-            Err(why) => {
-                let state = self.state(tab).await.unwrap_or_default();
-                Err(why.context(format!("its state is {state}")))
-            }
+            Err(why) => Err(why.context(self.picture().await)),
         }
+    }
+
+    /// What all tabs say of themselves, a line each.
+    pub async fn picture(&self) -> String {
+        let mut picture = String::new();
+        for tab in self.open() {
+            let state = self.state(tab).await.unwrap_or_default();
+            picture += &format!("tab {}: {state}\n", tab + 1);
+        }
+        picture
     }
 
     /// Waits until an expression is true in a tab.
@@ -114,7 +127,7 @@ impl Tabs {
     pub async fn state(&self, tab: usize) -> Result<Value> {
         let browser = self.browser_of(tab).await?;
         let body = "return window.chive?.status();";
-        browser.run("its state", LIMIT, body, Value::Null).await
+        browser.run("its state", GRACE, body, Value::Null).await
     }
 
     /// Whom a tab is for others.
@@ -134,10 +147,15 @@ impl Tabs {
     /// Waits until every tab has so many circuits that stand.
     pub async fn stand(&self, circuits: usize) -> Result<()> {
         for tab in self.open() {
-            let enough = format!("open(chive.status().circuits).length >= {circuits}");
-            self.until(tab, "circuits", &enough).await?;
+            self.stand_in(tab, circuits).await?;
         }
         Ok(())
+    }
+
+    /// Waits until a tab has so many circuits that stand.
+    pub async fn stand_in(&self, tab: usize, circuits: usize) -> Result<()> {
+        let enough = format!("open(chive.status().circuits).length >= {circuits}");
+        self.until(tab, "circuits", &enough).await
     }
 
     /// Shares so many random bytes from a tab; the link to them and their SHA-256.
@@ -154,6 +172,35 @@ impl Tabs {
         Ok(serde_json::from_value(shared)?)
     }
 
+    /// Shares a file of this content from a tab; the link to it.
+    pub async fn share_file(&self, tab: usize, name: &str, content: &[u8]) -> Result<String> {
+        let body = "
+            const bytes = Uint8Array.from(atob(args.content), (byte) => byte.charCodeAt(0));
+            const torrent = await chive.share([new File([bytes], args.name)]);
+            return torrent.magnet;";
+        let args = json!({ "name": name, "content": BASE64_STANDARD.encode(content) });
+        let magnet = self.run(tab, "the share", body, args).await?;
+        Ok(magnet.as_str().context("no link")?.to_owned())
+    }
+
+    /// Follows a link in a tab, as its user would.
+    pub async fn follow(&self, tab: usize, magnet: &str) -> Result<()> {
+        let body = "location.hash = args;";
+        self.run(tab, "a link", body, json!(magnet)).await.map(drop)
+    }
+
+    /// Unfolds a tab's picture of the network and brings it into sight.
+    pub async fn show_network(&self, tab: usize) -> Result<()> {
+        let body = "
+            const network = document.querySelector('#network');
+            network.open = true;
+            await until(() => network.querySelector('.lines li'));
+            network.scrollIntoView();";
+        self.run(tab, "the picture", body, json!({}))
+            .await
+            .map(drop)
+    }
+
     /// Begins to download what a link names; its number in that tab.
     pub async fn open_torrent(&self, tab: usize, magnet: &str) -> Result<Value> {
         let body = "const torrent = await chive.open(args); return torrent.id;";
@@ -161,9 +208,16 @@ impl Tabs {
             .await
     }
 
+    /// Removes a torrent, with what is there of it and with its circuits.
+    pub async fn remove(&self, tab: usize, torrent: &Value) -> Result<()> {
+        let body = "await chive.torrents.find(({ id }) => id === args).remove();";
+        let args = torrent.clone();
+        self.run(tab, "a torrent to go", body, args).await.map(drop)
+    }
+
     /// Waits until so much (0 to 1) of a torrent is there.
     pub async fn fetched(&self, tab: usize, torrent: &Value, part: f64) -> Result<()> {
-        let body = "await until(() => own(args.id).verified_in_all_bytes >= args.part * own(args.id).total_bytes);";
+        let body = "await until(() => own(args.id).verified_bytes >= args.part * own(args.id).total_bytes);";
         let args = json!({ "id": torrent, "part": part });
         self.run(tab, "the download", body, args).await.map(drop)
     }
@@ -180,13 +234,19 @@ impl Tabs {
     /// Loads a tab's page anew, and waits for its node.
     pub async fn reload(&self, tab: usize) -> Result<()> {
         self.value(tab, "void (window.isOld = true)").await?;
-        self.browser_of(tab).await?.reload().await?;
-        self.until(
-            tab,
-            "the new page",
-            "window.isOld === undefined && window.chive",
-        )
-        .await
+        let browser = self.browser_of(tab).await?;
+        browser.reload().await?;
+        let body = "return window.isOld === undefined && window.chive !== undefined;";
+        let began = Instant::now();
+        loop {
+            // A script that runs while its page goes fails with it.
+            match browser.run("the new page", GRACE, body, Value::Null).await {
+                Ok(Value::Bool(true)) => return Ok(()),
+                Err(why) if began.elapsed() > LIMIT => return Err(why),
+                _ => ensure!(began.elapsed() <= LIMIT, "the new page did not come"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Closes a tab, as its user would.

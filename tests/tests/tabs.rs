@@ -1,7 +1,7 @@
 //! Five tabs in two Chromium processes, one bridge, one facilitator: tabs carry each other's
 //! circuits, share among themselves, and go on without whoever leaves.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use chive_tests::browser::Installed;
 use chive_tests::network::{Config, Network};
 use chive_tests::require;
@@ -13,9 +13,24 @@ use tokio::sync::Mutex;
 static ONE_MESH: Mutex<()> = Mutex::const_new(());
 
 const TABS: usize = 5;
+/// Who shares, and who fetches.
+const SHARER: usize = 0;
+const FETCHER: usize = 1;
+/// The others.
+const BETWEEN: [usize; 3] = [2, 3, 4];
 const SHARED_BYTES: usize = 50_000_000;
 /// For what is about who is there, not about how much.
-const FEW_BYTES: usize = 20_000_000;
+const FEW_BYTES: usize = 12_000_000;
+/// How often a torrent is opened anew for circuits through certain routers: they are drawn at
+/// random, and one time in 27 there are none.
+const DRAWS: usize = 6;
+
+/// Whether a tab's service worker has all that its page was made of, and what sharing loads.
+const KEPT: &str = "caches.open('chive-page').then(async (kept) => {
+    const loaded = performance.getEntriesByType('resource').map(({ name }) => name);
+    const found = await Promise.all([...loaded, 'share.js', 'hash.js'].map((name) => kept.match(name)));
+    return found.every(Boolean);
+})";
 
 async fn mesh(installed: &Installed) -> Result<(Network, Tabs)> {
     let config = Config {
@@ -31,6 +46,14 @@ async fn mesh(installed: &Installed) -> Result<(Network, Tabs)> {
     // As many as a peer keeps to tell others what it has.
     tabs.stand(6).await?;
     Ok((network, tabs))
+}
+
+async fn ids(tabs: &Tabs, of: &[usize]) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for tab in of {
+        ids.push(tabs.id(*tab).await?);
+    }
+    Ok(ids)
 }
 
 /// The routers of the circuits of a tab that stand, nearest first.
@@ -49,27 +72,31 @@ async fn paths(tabs: &Tabs, tab: usize, torrent: Option<&Value>) -> Result<Vec<V
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass yet: run with --ignored"]
 async fn fifty_megabytes_go_from_tab_to_tab_through_two_others() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let _only = ONE_MESH.lock().await;
     let (network, tabs) = mesh(&installed).await?;
-    let mut ids = Vec::new();
-    for tab in tabs.open() {
-        ids.push(tabs.id(tab).await?);
+    let others = ids(&tabs, &BETWEEN).await?;
+    let (magnet, expected) = tabs.share(SHARER, SHARED_BYTES).await?;
+    let through_two = |path: &Vec<String>| {
+        path.len() == 3 && path.iter().filter(|hop| others.contains(hop)).count() == 2
+    };
+    let mut torrent = Value::Null;
+    for draw in 1..=DRAWS {
+        torrent = tabs.open_torrent(FETCHER, &magnet).await?;
+        tabs.fetched(FETCHER, &torrent, 0.1).await?;
+        let used = paths(&tabs, FETCHER, Some(&torrent)).await?;
+        if used.iter().any(through_two) {
+            break;
+        }
+        ensure!(
+            draw < DRAWS,
+            "no circuit of three routers goes through two other tabs: {used:?}"
+        );
+        tabs.remove(FETCHER, &torrent).await?;
     }
-    let (magnet, expected) = tabs.share(0, SHARED_BYTES).await?;
-    let torrent = tabs.open_torrent(1, &magnet).await?;
-    tabs.fetched(1, &torrent, 0.3).await?;
-    let used = paths(&tabs, 1, Some(&torrent)).await?;
-    ensure!(
-        used.iter().any(|path| {
-            path.len() == 3 && path.iter().filter(|hop| ids.contains(hop)).count() >= 2
-        }),
-        "no circuit of three routers goes through two tabs: {used:?}"
-    );
-    tabs.fetched(1, &torrent, 1.0).await?;
-    assert_eq!(tabs.sha256(1, &torrent).await?, expected);
+    tabs.fetched(FETCHER, &torrent, 1.0).await?;
+    assert_eq!(tabs.sha256(FETCHER, &torrent).await?, expected);
     let mut carried = 0;
     for tab in tabs.open() {
         let bytes = tabs.value(tab, "chive.status().carried.bytes").await?;
@@ -83,25 +110,23 @@ async fn fifty_megabytes_go_from_tab_to_tab_through_two_others() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass yet: run with --ignored"]
 async fn who_shares_may_go_once_others_have_it() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let _only = ONE_MESH.lock().await;
     let (network, mut tabs) = mesh(&installed).await?;
-    let (magnet, expected) = tabs.share(0, FEW_BYTES).await?;
-    let first = tabs.open_torrent(1, &magnet).await?;
-    tabs.fetched(1, &first, 1.0).await?;
+    let (magnet, expected) = tabs.share(SHARER, FEW_BYTES).await?;
+    let first = tabs.open_torrent(FETCHER, &magnet).await?;
+    tabs.fetched(FETCHER, &first, 1.0).await?;
     let second = tabs.open_torrent(2, &magnet).await?;
     tabs.fetched(2, &second, 0.6).await?;
-    tabs.close(0).await?;
+    tabs.close(SHARER).await?;
     tabs.fetched(2, &second, 1.0).await?;
     assert_eq!(tabs.sha256(2, &second).await?, expected);
     network.end().await
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass yet: run with --ignored"]
-async fn without_the_bridge_a_member_introduces_a_newcomer_and_downloads_go_on() -> Result<()> {
+async fn without_the_bridge_members_introduce_newcomers_and_downloads_go_on() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let _only = ONE_MESH.lock().await;
     let (mut network, mut tabs) = mesh(&installed).await?;
@@ -111,95 +136,98 @@ async fn without_the_bridge_a_member_introduces_a_newcomer_and_downloads_go_on()
         ..Config::default()
     })
     .await?;
-    let invitation = tabs.value(0, "chive.invite({ bridges: false })").await?;
-    network.bridges.remove(0).process.kill().await?;
-    tabs.until(
-        1,
-        "the bridge to be missed",
-        "chive.status().bridges[0].state !== 'connected'",
-    )
-    .await?;
-
-    let newcomer = tabs
-        .add(elsewhere.page()?, invitation.as_str().unwrap_or_default())
+    for tab in tabs.open() {
+        tabs.until(tab, "the page to be kept", KEPT).await?;
+    }
+    let invitation = tabs
+        .value(SHARER, "chive.invite({ bridges: false })")
         .await?;
-    tabs.until(
-        newcomer,
-        "a link to a tab that somebody introduced",
-        "chive.status().links.some(({ kind, state }) => kind === 'tab' && state === 'open')",
-    )
-    .await?;
-    let (magnet, expected) = tabs.share(0, FEW_BYTES).await?;
-    for tab in [3, newcomer] {
+    let invitation = invitation.as_str().context("no invitation")?;
+    network.bridges.remove(0).process.kill().await?;
+    for tab in tabs.open() {
+        let missed = "chive.status().bridges[0].state !== 'connected'";
+        tabs.until(tab, "the bridge to be missed", missed).await?;
+    }
+    // Nor is the page's server there any longer: what was kept of it enters by who is left.
+    tabs.reload(2).await?;
+    tabs.stand_in(2, 1).await?;
+    // The second learns of the first by its walks, and builds circuits through it: whoever stands
+    // before it in one must be introduced to it.
+    let first = tabs.add(elsewhere.page()?, invitation).await?;
+    tabs.stand_in(first, 1).await?;
+    let second = tabs.add(elsewhere.page()?, invitation).await?;
+    tabs.stand_in(second, 1).await?;
+    let (magnet, expected) = tabs.share(SHARER, FEW_BYTES).await?;
+    for tab in [3, first, second] {
         let torrent = tabs.open_torrent(tab, &magnet).await?;
         tabs.fetched(tab, &torrent, 1.0).await?;
         assert_eq!(tabs.sha256(tab, &torrent).await?, expected);
     }
+    tabs.until(
+        first,
+        "a link to a tab that a member introduced",
+        "chive.status().links.some(({ kind, state }) => kind === 'tab' && state === 'open')",
+    )
+    .await?;
     elsewhere.end().await?;
     network.end().await
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass yet: run with --ignored"]
 async fn a_reload_goes_on_with_what_was_stored() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let _only = ONE_MESH.lock().await;
     let (network, tabs) = mesh(&installed).await?;
-    let (magnet, expected) = tabs.share(0, SHARED_BYTES).await?;
-    let torrent = tabs.open_torrent(1, &magnet).await?;
-    tabs.fetched(1, &torrent, 0.4).await?;
+    let (magnet, expected) = tabs.share(SHARER, FEW_BYTES).await?;
+    let torrent = tabs.open_torrent(FETCHER, &magnet).await?;
+    tabs.fetched(FETCHER, &torrent, 0.4).await?;
     // What the store tells of is claimed.
-    let stored = tabs.value(1, "(await chive.store()).used_bytes").await?;
-    tabs.reload(1).await?;
-    tabs.until(1, "the torrent of before", "chive.torrents.length === 1")
+    let stored = tabs
+        .value(FETCHER, "(await chive.store()).used_bytes")
         .await?;
-    let again = tabs.value(1, "chive.torrents[0].id").await?;
-    tabs.until(1, "what was stored", "chive.status().torrents.length === 1")
+    let stored = stored.as_u64().context("no number of bytes")?;
+    tabs.reload(FETCHER).await?;
+    tabs.until(FETCHER, "the torrent", "chive.status().torrents.length > 0")
         .await?;
     let there = tabs
-        .value(1, "chive.status().torrents[0].verified_in_all_bytes")
+        .value(FETCHER, "chive.status().torrents[0].verified_bytes")
         .await?;
+    // The last chunk is shorter than its slot.
     ensure!(
-        there.as_u64() >= stored.as_u64().map(|bytes| bytes.min(SHARED_BYTES as u64)),
-        "{stored} were stored, {there} are there again"
+        there.as_u64() >= Some(stored.saturating_sub(16384)) && stored > 0,
+        "{stored} bytes were stored, {there} are there again"
     );
-    tabs.fetched(1, &again, 1.0).await?;
-    assert_eq!(tabs.sha256(1, &again).await?, expected);
+    let again = tabs.value(FETCHER, "chive.torrents[0].id").await?;
+    tabs.fetched(FETCHER, &again, 1.0).await?;
+    assert_eq!(tabs.sha256(FETCHER, &again).await?, expected);
     network.end().await
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass yet: run with --ignored"]
 async fn a_tab_that_carries_is_closed_and_the_download_goes_on() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let _only = ONE_MESH.lock().await;
     let (network, mut tabs) = mesh(&installed).await?;
-    let mut ids = Vec::new();
-    for tab in tabs.open() {
-        ids.push(tabs.id(tab).await?);
-    }
-    let (magnet, expected) = tabs.share(0, SHARED_BYTES).await?;
-    let torrent = tabs.open_torrent(1, &magnet).await?;
-    tabs.fetched(1, &torrent, 0.2).await?;
-    let used = paths(&tabs, 1, Some(&torrent)).await?;
+    let others = ids(&tabs, &BETWEEN).await?;
+    let (magnet, expected) = tabs.share(SHARER, FEW_BYTES).await?;
+    let torrent = tabs.open_torrent(FETCHER, &magnet).await?;
+    tabs.fetched(FETCHER, &torrent, 0.2).await?;
+    let used = paths(&tabs, FETCHER, Some(&torrent)).await?;
     // Neither who shares nor who asks, but one of those between.
-    let between = [2, 3, 4].into_iter().find(|tab| {
-        let id = ids.get(*tab);
-        used.iter()
-            .any(|path| path.iter().any(|hop| Some(hop) == id))
-    });
-    let Some(between) = between else {
-        anyhow::bail!("no other tab carries it: {used:?}");
+    let carriers = BETWEEN.into_iter().zip(&others);
+    let mut carriers = carriers.filter(|(_, id)| used.iter().any(|path| path.contains(id)));
+    let Some((between, gone)) = carriers.next() else {
+        bail!("no other tab carries it: {used:?}");
     };
     tabs.close(between).await?;
-    tabs.fetched(1, &torrent, 1.0).await?;
-    assert_eq!(tabs.sha256(1, &torrent).await?, expected);
-    let gone = ids.get(between).cloned().unwrap_or_default();
-    let still = paths(&tabs, 1, None).await?;
-    ensure!(!still.is_empty(), "no circuit was built anew");
-    ensure!(
-        still.iter().all(|path| !path.contains(&gone)),
-        "a circuit stands over a tab that is closed: {still:?}"
+    tabs.fetched(FETCHER, &torrent, 1.0).await?;
+    assert_eq!(tabs.sha256(FETCHER, &torrent).await?, expected);
+    // Who stands before it finds out that it is gone when it answers nothing more.
+    let rebuilt = format!(
+        "open(chive.status().circuits).length > 0 && open(chive.status().circuits)\
+         .every(({{ hops }}) => hops.every(({{ fingerprint }}) => fingerprint !== '{gone}'))"
     );
+    tabs.until(FETCHER, "circuits past the tab that is closed", &rebuilt)
+        .await?;
     network.end().await
 }
