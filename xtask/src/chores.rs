@@ -9,8 +9,8 @@ use crate::run::{cargo, find, program, root, run, say, target};
 use crate::{packages, page};
 
 /// Builds all of it and plays a torrent.
-pub(crate) fn demo(check: bool, arguments: &[OsString]) -> Result<()> {
-    if check {
+pub(crate) fn demo(with_browser: bool, arguments: &[OsString]) -> Result<()> {
+    if with_browser {
         packages::for_check();
     }
     page::build(false)?;

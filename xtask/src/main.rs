@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     match Cli::parse().chore {
         Chore::Setup => wasm::toolchain().map(|_| run::say("ready")),
         Chore::Web { clean } => page::build(clean),
-        Chore::Demo(args) => chores::demo(args.check, &forwarded),
+        Chore::Demo(args) => chores::demo(args.check || args.tabs.is_some(), &forwarded),
         Chore::Sim(_) => chores::sim(&forwarded),
         Chore::Test { filter } => chores::test(filter.as_deref()),
         Chore::Bench(_) => chores::bench(&forwarded),

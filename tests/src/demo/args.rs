@@ -14,6 +14,15 @@ pub struct Args {
     /// Play this torrent (a magnet link or an infohash), not the sample film.
     #[arg(long, value_name = "MAGNET")]
     pub magnet: Option<String>,
+    /// Open a mesh of so many tabs in two Chromium processes: one shares the sample film, another
+    /// fetches it, the others carry.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(3..=24),
+        conflicts_with_all = ["magnet", "dht_bootstrap", "peer", "tracker"]
+    )]
+    pub tabs: Option<u8>,
     /// Find peers from this DHT node, not from the public ones.
     #[arg(long, value_name = "HOST:PORT")]
     pub dht_bootstrap: Vec<String>,
@@ -23,7 +32,8 @@ pub struct Args {
     /// A tracker that knows of the torrent.
     #[arg(long, value_name = "URL")]
     pub tracker: Vec<String>,
-    /// Play it in a headless Chromium, print how that went as one JSON object, and end.
+    /// Play it in a headless Chromium (with --tabs: fetch it), print how that went as one JSON
+    /// object, and end.
     #[arg(long)]
     pub check: bool,
     /// Where the check's screenshot goes.
