@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod ids;
 pub mod kad;
 pub mod link;
+pub mod memo;
 pub mod node;
 pub mod ordb;
 mod order;

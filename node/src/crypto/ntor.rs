@@ -73,6 +73,36 @@ impl KeyMaterial {
     }
 }
 
+/// A router's onion key. Its public half is asked for with each circuit and each descriptor, and as
+/// dear as a handshake.
+pub struct OnionSecret {
+    secret: StaticSecret,
+    public: PublicKey,
+}
+
+impl OnionSecret {
+    /// The public half.
+    pub fn public(&self) -> OnionKey {
+        OnionKey(self.public.to_bytes())
+    }
+
+    /// The secret half.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.secret.as_bytes()
+    }
+
+    pub(crate) fn diffie_hellman(&self, theirs: &PublicKey) -> SharedSecret {
+        self.secret.diffie_hellman(theirs)
+    }
+}
+
+impl From<StaticSecret> for OnionSecret {
+    fn from(secret: StaticSecret) -> Self {
+        let public = PublicKey::from(&secret);
+        OnionSecret { secret, public }
+    }
+}
+
 /// The client's half of ntor, between its message and the answer.
 pub struct NtorClient {
     node: RsaId,
@@ -129,13 +159,12 @@ impl NtorClient {
 /// The router's half of ntor: answers a client's onionskin.
 pub fn ntor_server<R: CryptoRng>(
     node: RsaId,
-    onion: &StaticSecret,
+    onion: &OnionSecret,
     skin: &[u8],
     rng: &mut R,
 ) -> Result<(KeyMaterial, [u8; NTOR_REPLY_LEN]), HandshakeFault> {
     let skin: &[u8; ONIONSKIN_LEN] = skin.try_into().map_err(|_| HandshakeFault::Length)?;
-    let onion_public = PublicKey::from(onion);
-    let ours = skin[..20].ct_eq(&node.0) & skin[20..52].ct_eq(onion_public.as_bytes());
+    let ours = skin[..20].ct_eq(&node.0) & skin[20..52].ct_eq(onion.public.as_bytes());
     if !bool::from(ours) {
         return Err(HandshakeFault::OtherRouter);
     }
@@ -148,7 +177,7 @@ pub fn ntor_server<R: CryptoRng>(
         ephemeral: ephemeral.diffie_hellman(&client),
         long_term: onion.diffie_hellman(&client),
         node,
-        onion: OnionKey(onion_public.to_bytes()),
+        onion: onion.public(),
         client,
         server,
     };
@@ -302,9 +331,9 @@ mod tests {
     #[test]
     fn ntor_agrees_and_refuses_what_is_not_ours() {
         let mut rng = rng();
-        let onion = StaticSecret::random_from_rng(&mut rng);
+        let onion = OnionSecret::from(StaticSecret::random_from_rng(&mut rng));
         let node = RsaId([3; 20]);
-        let public = OnionKey(PublicKey::from(&onion).to_bytes());
+        let public = onion.public();
         let (client, skin) = NtorClient::new(node, public, &mut rng);
         let (server_keys, reply) = ntor_server(node, &onion, &skin, &mut rng).unwrap();
         let client_keys = client.finish(&reply).unwrap();
@@ -331,9 +360,9 @@ mod tests {
     #[test]
     fn ntor_refuses_points_of_low_order_and_other_lengths() {
         let mut rng = rng();
-        let onion = StaticSecret::random_from_rng(&mut rng);
+        let onion = OnionSecret::from(StaticSecret::random_from_rng(&mut rng));
         let node = RsaId([3; 20]);
-        let public = OnionKey(PublicKey::from(&onion).to_bytes());
+        let public = onion.public();
         let (_, mut skin) = NtorClient::new(node, public, &mut rng);
         skin[52..].fill(0);
         assert_eq!(

@@ -20,6 +20,7 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::crypto::ntor::OnionSecret;
 use crate::ids::{OnionKey, RsaId};
 use crate::wire::{DecodeError, Reader};
 
@@ -322,14 +323,14 @@ impl Answerer {
     /// Takes an opening that came for `own`, which holds `onion`, and opens it.
     pub fn accept<R: CryptoRng>(
         own: RsaId,
-        onion: &StaticSecret,
+        onion: &OnionSecret,
         bytes: &[u8],
         rng: &mut R,
     ) -> Result<(Self, Vec<u8>), SealFault> {
         let Sealed::Opening { from, ephemeral } = Sealed::of(bytes)? else {
             return Err(SealFault::Unproven);
         };
-        let onion_public = PublicKey::from(onion).to_bytes();
+        let onion_public = onion.public().0;
         let theirs = PublicKey::from(ephemeral);
         let lasting = onion.diffie_hellman(&theirs);
         let fresh_secret = StaticSecret::random_from_rng(rng);
@@ -398,10 +399,10 @@ mod tests {
     const ALICE: RsaId = RsaId([0xa1; 20]);
     const BOB: RsaId = RsaId([0xb0; 20]);
 
-    fn pair(seed: u8) -> (ChaCha20Rng, StaticSecret, Opener) {
+    fn pair(seed: u8) -> (ChaCha20Rng, OnionSecret, Opener) {
         let mut rng = ChaCha20Rng::from_seed([seed; 32]);
-        let onion = StaticSecret::random_from_rng(&mut rng);
-        let public = OnionKey(PublicKey::from(&onion).to_bytes());
+        let onion = OnionSecret::from(StaticSecret::random_from_rng(&mut rng));
+        let public = onion.public();
         let alice = Opener::new(ALICE, BOB, public, &mut rng).unwrap();
         (rng, onion, alice)
     }
@@ -467,7 +468,7 @@ mod tests {
         let offer = alice.seal(b"offer").unwrap();
         let carol = Answerer::accept(RsaId([0xca; 20]), &onion, &offer, &mut rng);
         assert_eq!(carol.err(), Some(SealFault::Unproven));
-        let other = StaticSecret::random_from_rng(&mut rng);
+        let other = OnionSecret::from(StaticSecret::random_from_rng(&mut rng));
         let taken = Answerer::accept(BOB, &other, &offer, &mut rng);
         assert_eq!(taken.err(), Some(SealFault::Unproven));
         // A point of low order makes a secret that everybody knows.

@@ -11,7 +11,6 @@
 
 use crate::order::ascending_by;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::distance::{Distance, Group, Tally, introducers, networks};
 use crate::ids::{Key, RsaId};
@@ -30,7 +29,7 @@ pub const FAIR_INTRODUCER_IN_BUCKET: usize = 4;
 pub const MAX_FAILURES: u8 = 2;
 
 /// A router's descriptor, shared by whoever holds it.
-pub type Known = Arc<VerifiedDescriptor>;
+pub type Known = VerifiedDescriptor;
 
 /// A router that can be asked, perhaps by introduction.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 use super::CertFault;
 use super::validity::{expired, expiry_hours};
 use crate::ids::Ed25519Id;
+use crate::memo;
 use crate::wire::{CertType, DecodeError, Reader};
 
 /// The only version there is.
@@ -140,9 +141,16 @@ impl<'a> Ed25519Cert<'a> {
         if self.signed_with.is_some_and(|named| named != *signer) {
             return Err(CertFault::OtherKey);
         }
-        let key = VerifyingKey::from_bytes(&signer.0).map_err(|_| CertFault::Signature)?;
-        key.verify_strict(self.signed, &Signature::from_bytes(&self.signature))
-            .map_err(|_| CertFault::Signature)?;
+        let is_signed = memo::holds(&[&signer.0, &self.signature, self.signed], || {
+            VerifyingKey::from_bytes(&signer.0)
+                .and_then(|key| {
+                    key.verify_strict(self.signed, &Signature::from_bytes(&self.signature))
+                })
+                .is_ok()
+        });
+        if !is_signed {
+            return Err(CertFault::Signature);
+        }
         if expired(self.expiry, unix_now) {
             Err(CertFault::Expired)
         } else {

@@ -3,12 +3,13 @@
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
-use x25519_dalek::{PublicKey, StaticSecret};
+use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 use super::RouterIds;
 use super::rsa_public::{Padding, RsaPublicKey};
 use super::rsa_secret::{self, KeyPair, RsaSigner};
+use crate::crypto::ntor::OnionSecret;
 use crate::ids::{Ed25519Id, OnionKey};
 use crate::wire::{DecodeError, Reader};
 
@@ -19,7 +20,7 @@ const MAGIC: &[u8; 16] = b"chive-identity-1";
 pub struct Identity {
     rsa: RsaPublicKey,
     secrets: Secrets,
-    onion: StaticSecret,
+    onion: OnionSecret,
     ids: RouterIds,
 }
 
@@ -138,7 +139,7 @@ impl Identity {
         Identity {
             rsa,
             secrets,
-            onion,
+            onion: onion.into(),
             ids,
         }
     }
@@ -165,7 +166,7 @@ impl Identity {
         Ok(Identity {
             rsa,
             secrets: Secrets::Hosted,
-            onion: StaticSecret::from(onion_secret),
+            onion: StaticSecret::from(onion_secret).into(),
             ids,
         })
     }
@@ -208,11 +209,11 @@ impl Identity {
 
     /// The ntor onion key, public half.
     pub fn onion_key(&self) -> OnionKey {
-        OnionKey(PublicKey::from(&self.onion).to_bytes())
+        self.onion.public()
     }
 
     /// The ntor onion key, secret half.
-    pub const fn onion_secret(&self) -> &StaticSecret {
+    pub const fn onion_secret(&self) -> &OnionSecret {
         &self.onion
     }
 

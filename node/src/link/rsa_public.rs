@@ -8,6 +8,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::ids::RsaId;
+use crate::memo;
 use crate::wire::{Decode, DecodeError, Reader};
 
 /// Bytes of the modulus, and of signatures.
@@ -96,9 +97,12 @@ impl RsaPublicKey {
         let Ok(signature) = <[u8; RSA_LEN]>::from_bytes(signature) else {
             return false;
         };
-        let signature = digits(&signature);
-        is_less(&signature, &self.modulus)
-            && bytes(&self.to_the_65537th(&signature)) == padded(padding, hash)
+        let padded = padded(padding, hash);
+        memo::holds(&[&bytes(&self.modulus), &signature, &padded], || {
+            let signature = digits(&signature);
+            is_less(&signature, &self.modulus)
+                && bytes(&self.to_the_65537th(&signature)) == padded
+        })
     }
 
     /// `base` to the 65537th power, modulo the modulus, by Montgomery's method.

@@ -128,7 +128,7 @@ impl Node {
                     address: *address,
                     certificate_sha256: router.dtls?,
                     ed25519: router.ed25519,
-                    onion: router.onion,
+                    onion: router.onion_key,
                 })
             });
         let fit: Vec<BridgeLine> = fit.collect();
@@ -436,14 +436,13 @@ impl Node {
         if told.is_some_and(|(_, registers)| *registers == Some(stream)) {
             return self.registered_with(index, found.descriptor.is_some());
         }
-        let unix_now = self.unix_now();
         let own = self.config.identity.as_ref().map(|own| own.ids().ed25519);
         match found.descriptor {
             None => {}
             Some(descriptor) => {
                 // Signed by whom it names and still valid; no bridge of ours, which would be
                 // two hops of one circuit.
-                if let Ok(verified) = descriptor.verify(unix_now)
+                if let Ok(verified) = self.verify_told(&descriptor)
                     && !self.is_bridge(&verified.ed25519)
                     && own != Some(verified.ed25519)
                 {

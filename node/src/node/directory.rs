@@ -1,7 +1,6 @@
 //! The routers that a node knows, and how it chooses hops among them; and, at a bridge, the
 //! routers that it introduces.
 
-use crate::order::set_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,61 +27,97 @@ const MOST_DOUBLED: u32 = 5;
 /// The routers that a client knows.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    routers: BTreeMap<Ed25519Id, Known>,
+    /// In the order of their Ed25519 identities.
+    routers: Vec<Known>,
+    /// Those that let circuits down; nearly always few.
+    failing: BTreeMap<Ed25519Id, Failing>,
+    /// Before this nobody expires.
+    first_expiry: u64,
 }
 
+/// A router. Its descriptor is shared with whoever else holds it; what is looked for among
+/// hundreds stands here too, so that it is found without a look at each.
 #[derive(Debug)]
 struct Known {
-    router: Arc<Router>,
+    said: VerifiedDescriptor,
+    /// The first bytes of its RSA identity.
+    rsa: [u8; 4],
     roles: Roles,
-    expiry: u64,
-    /// How often in turn it let a circuit down.
+    /// Whether it says where it is.
+    is_dialable: bool,
+}
+
+/// How it went with a router that let circuits down.
+#[derive(Debug)]
+struct Failing {
+    /// How often in turn it did.
     failures: u32,
     rests_until: Instant,
     suspect_until: Instant,
 }
 
+impl Known {
+    fn new(said: &VerifiedDescriptor) -> Self {
+        Known {
+            said: said.clone(),
+            rsa: beginning(&said.rsa_id),
+            roles: said.roles,
+            is_dialable: !said.addresses.is_empty(),
+        }
+    }
+}
+
 impl Directory {
     /// Takes a router from a descriptor whose signature was checked. Whether that is news: it was
     /// not known, or was not reached and says otherwise now how it is.
-    pub(crate) fn learn(&mut self, descriptor: &VerifiedDescriptor, now: Instant) -> bool {
-        let router = Router::from(descriptor);
-        if let Some(known) = self.routers.get_mut(&router.ed25519) {
-            known.roles = descriptor.roles;
-            known.expiry = descriptor.expiry;
-            if *known.router == router {
+    pub(crate) fn learn(&mut self, said: &VerifiedDescriptor, now: Instant) -> bool {
+        self.first_expiry = self.first_expiry.min(said.expiry);
+        if let Ok(place) = self.place(&said.ed25519)
+            && let Some(known) = self.routers.get_mut(place)
+        {
+            let before = std::mem::replace(known, Known::new(said)).said;
+            let Some(failing) = self.failing.get_mut(&said.ed25519) else {
+                return false;
+            };
+            if is_reached_alike(&before, said) {
                 return false;
             }
-            known.router = Arc::new(router);
-            known.rests_until = Instant::ZERO;
-            return std::mem::replace(&mut known.suspect_until, Instant::ZERO) > now;
+            failing.rests_until = Instant::ZERO;
+            return std::mem::replace(&mut failing.suspect_until, Instant::ZERO) > now;
         }
         if self.routers.len() >= MAX_ROUTERS {
-            let first = self.routers.iter().min_by_key(|(_, known)| known.expiry);
-            if let Some(id) = first.map(|(id, _)| *id) {
-                self.routers.remove(&id);
+            let places = self.routers.iter().enumerate();
+            let first = places.min_by_key(|(_, known)| known.said.expiry);
+            if let Some(place) = first.map(|(place, _)| place) {
+                let gone = self.routers.remove(place);
+                self.failing.remove(&gone.said.ed25519);
             }
         }
-        self.routers.insert(
-            router.ed25519,
-            Known {
-                router: Arc::new(router),
-                roles: descriptor.roles,
-                expiry: descriptor.expiry,
-                failures: 0,
-                rests_until: Instant::ZERO,
-                suspect_until: Instant::ZERO,
-            },
-        );
+        if let Err(place) = self.place(&said.ed25519) {
+            self.routers.insert(place, Known::new(said));
+        }
         true
+    }
+
+    /// Where a router stands, or would.
+    fn place(&self, id: &Ed25519Id) -> Result<usize, usize> {
+        self.routers
+            .binary_search_by(|known| known.said.ed25519.cmp(id))
+    }
+
+    /// What a router says of itself.
+    pub(crate) fn said(&self, id: &Ed25519Id) -> Option<&VerifiedDescriptor> {
+        let known = self.routers.get(self.place(id).ok()?)?;
+        Some(&known.said)
     }
 
     /// The router of this ID, if it says where it is.
     pub(crate) fn dialable(&self, rsa: &RsaId) -> Option<Arc<Router>> {
-        let mut routers = self.routers.values().map(|known| &known.router);
-        routers
-            .find(|router| router.rsa == *rsa && !router.addresses.is_empty())
-            .cloned()
+        let begins = beginning(rsa);
+        let mut routers = self.routers.iter();
+        let known = routers
+            .find(|known| known.is_dialable && known.rsa == begins && known.said.rsa_id == *rsa)?;
+        Some(Arc::new(Router::from(&known.said)))
     }
 
     /// How many are known.
@@ -92,51 +127,85 @@ impl Directory {
 
     /// Forgets who has expired.
     pub(crate) fn expire(&mut self, unix_now: u64) {
-        self.routers.retain(|_, known| known.expiry > unix_now);
+        if unix_now < self.first_expiry {
+            return;
+        }
+        let failing = &mut self.failing;
+        self.routers.retain(|known| {
+            let stays = known.said.expiry > unix_now;
+            if !stays {
+                failing.remove(&known.said.ed25519);
+            }
+            stays
+        });
+        let expiries = self.routers.iter().map(|known| known.said.expiry);
+        self.first_expiry = expiries.min().unwrap_or(u64::MAX);
     }
 
     /// A router let a circuit down: it is passed over for a while.
     pub(crate) fn suspect(&mut self, id: &Ed25519Id, now: Instant) {
-        if let Some(known) = self.routers.get_mut(id) {
-            // What failed at once with something else is one failure.
-            if known.rests_until <= now {
-                let times = 1u32 << known.failures.min(MOST_DOUBLED);
-                known.failures = known.failures.saturating_add(1);
-                known.rests_until = now + REST_FOR * times;
-                known.suspect_until = now + SUSPECT_FOR * times;
-            }
+        if self.place(id).is_err() {
+            return;
+        }
+        let failing = self.failing.entry(*id).or_insert(Failing {
+            failures: 0,
+            rests_until: Instant::ZERO,
+            suspect_until: Instant::ZERO,
+        });
+        // What failed at once with something else is one failure.
+        if failing.rests_until <= now {
+            let times = 1u32 << failing.failures.min(MOST_DOUBLED);
+            failing.failures = failing.failures.saturating_add(1);
+            failing.rests_until = now + REST_FOR * times;
+            failing.suspect_until = now + SUSPECT_FOR * times;
         }
     }
 
     /// A circuit through a router was built.
     pub(crate) fn trust(&mut self, id: &Ed25519Id) {
-        if let Some(known) = self.routers.get_mut(id) {
-            known.failures = 0;
-            known.rests_until = Instant::ZERO;
-            known.suspect_until = Instant::ZERO;
-        }
+        self.failing.remove(id);
     }
 
     /// When the next of those that rest may be tried again.
     pub(crate) fn rests_until(&self, now: Instant) -> Option<Instant> {
-        let times = self.routers.values().map(|known| known.rests_until);
+        let times = self.failing.values().map(|failing| failing.rests_until);
         times.filter(|until| *until > now).min()
     }
 
+    fn is_suspect(&self, known: &Known, now: Instant) -> bool {
+        !self.failing.is_empty()
+            && self
+                .failing
+                .get(&known.said.ed25519)
+                .is_some_and(|failing| failing.suspect_until > now)
+    }
+
+    fn rests(&self, known: &Known, now: Instant) -> bool {
+        !self.failing.is_empty()
+            && self
+                .failing
+                .get(&known.said.ed25519)
+                .is_some_and(|failing| failing.rests_until > now)
+    }
+
     /// The routers that have all of `roles`.
-    pub(crate) fn with_roles(&self, roles: Roles) -> impl Iterator<Item = &Arc<Router>> {
+    pub(crate) fn with_roles(&self, roles: Roles) -> impl Iterator<Item = &VerifiedDescriptor> {
         self.routers
-            .values()
+            .iter()
             .filter(move |known| known.roles.contains(roles))
-            .map(|known| &known.router)
+            .map(|known| &known.said)
     }
 
     /// The routers that have all of `roles` and let no circuit down of late.
-    pub(crate) fn trusted(&self, roles: Roles, now: Instant) -> impl Iterator<Item = &Arc<Router>> {
+    pub(crate) fn trusted(
+        &self,
+        roles: Roles,
+        now: Instant,
+    ) -> impl Iterator<Item = &VerifiedDescriptor> {
         self.routers
-            .values()
-            .filter(move |known| known.roles.contains(roles) && known.suspect_until <= now)
-            .map(|known| &known.router)
+            .iter()
+            .filter(move |known| known.roles.contains(roles) && !self.is_suspect(known, now))
+            .map(|known| &known.said)
     }
 
     /// One router with all of `roles`, at random, none of `but` and in no network of theirs; who
@@ -151,17 +220,18 @@ impl Directory {
     ) -> Option<Arc<Router>> {
         let fit = |known: &&Known| {
             known.roles.contains(roles)
-                && known.rests_until <= now
-                && !avoid.contains(&known.router.ed25519)
+                && !self.rests(known, now)
+                && !avoid.contains(&known.said.ed25519)
                 && but.iter().all(|other| {
-                    other.ed25519 != known.router.ed25519 && !share_network(other, &known.router)
+                    other.ed25519 != known.said.ed25519
+                        && !share_network(&other.addresses, &known.said.addresses)
                 })
         };
-        let all: Vec<&Known> = self.routers.values().filter(fit).collect();
+        let all: Vec<&Known> = self.routers.iter().filter(fit).collect();
         let good: Vec<&Known> = all
             .iter()
             .copied()
-            .filter(|known| known.suspect_until <= now)
+            .filter(|known| !self.is_suspect(known, now))
             .collect();
         let from = if good.is_empty() { all } else { good };
         // Of tabs, whose networks nobody knows, rather such as others introduce.
@@ -170,12 +240,26 @@ impl Directory {
             .copied()
             .filter(|known| {
                 but.iter()
-                    .all(|other| !share_introducer(other, &known.router))
+                    .all(|other| !share_introducer(other, &known.said))
             })
             .collect();
         let from = if apart.is_empty() { from } else { apart };
-        pick(&from, rng).map(|known| known.router.clone())
+        pick(&from, rng).map(|known| Arc::new(Router::from(&known.said)))
     }
+}
+
+fn beginning(rsa: &RsaId) -> [u8; 4] {
+    let [a, b, c, d, ..] = rsa.0;
+    [a, b, c, d]
+}
+
+/// Whether a router is where it was and has the onion key that it had.
+fn is_reached_alike(a: &VerifiedDescriptor, b: &VerifiedDescriptor) -> bool {
+    a.rsa_id == b.rsa_id
+        && a.onion_key == b.onion_key
+        && a.addresses == b.addresses
+        && a.dtls == b.dtls
+        && a.introducers == b.introducers
 }
 
 impl From<&VerifiedDescriptor> for Router {
@@ -202,18 +286,18 @@ pub(crate) fn pick<'a, T, R: Rng>(from: &'a [T], rng: &mut R) -> Option<&'a T> {
 
 /// Whether two routers stand in one network (/16, /32 for IPv6), so that one operator or observer
 /// may well see both. Addresses that mean nothing outside a home tell nothing.
-fn share_network(a: &Router, b: &Router) -> bool {
-    let networks = |router: &Router| -> BTreeSet<[u8; 4]> {
-        let ips = router.addresses.iter().map(SocketAddr::ip);
-        set_of(ips.filter(|ip| is_public(*ip)).map(network))
-    };
-    !networks(a).is_disjoint(&networks(b))
+fn share_network(a: &[SocketAddr], b: &[SocketAddr]) -> bool {
+    fn networks(of: &[SocketAddr]) -> impl Iterator<Item = [u8; 4]> {
+        let ips = of.iter().map(SocketAddr::ip);
+        ips.filter(|ip| is_public(*ip)).map(network)
+    }
+    networks(a).any(|one| networks(b).any(|other| one == other))
 }
 
 /// Whether one router introduces both, or one of them the other.
-fn share_introducer(a: &Router, b: &Router) -> bool {
+fn share_introducer(a: &Router, b: &VerifiedDescriptor) -> bool {
     let mut both = a.introducers.iter();
-    both.any(|id| b.introducers.contains(id) || *id == b.rsa) || b.introducers.contains(&a.rsa)
+    both.any(|id| b.introducers.contains(id) || *id == b.rsa_id) || b.introducers.contains(&a.rsa)
 }
 
 fn network(ip: IpAddr) -> [u8; 4] {
@@ -358,19 +442,12 @@ mod tests {
 
     #[test]
     fn one_network_holds_one_hop() {
-        let router = |address: &str| Router {
-            rsa: crate::ids::RsaId([0; 20]),
-            ed25519: Ed25519Id([0; 32]),
-            onion: crate::ids::OnionKey([0; 32]),
-            addresses: vec![address.parse().unwrap()],
-            dtls: None,
-            introducers: Vec::new(),
-        };
-        assert!(share_network(&router("8.8.1.1:1"), &router("8.8.200.1:9")));
-        assert!(!share_network(&router("8.8.1.1:1"), &router("8.9.1.1:1")));
+        let at = |address: &str| [address.parse().unwrap()];
+        assert!(share_network(&at("8.8.1.1:1"), &at("8.8.200.1:9")));
+        assert!(!share_network(&at("8.8.1.1:1"), &at("8.9.1.1:1")));
         assert!(!share_network(
-            &router("127.0.0.1:1"),
-            &router("127.0.0.1:2")
+            &at("127.0.0.1:1"),
+            &at("127.0.0.1:2")
         ));
     }
 }

@@ -152,7 +152,7 @@ impl Node {
         let known = kademlia
             .and_then(|kademlia| kademlia.kad.known(record.rsa_id))
             .filter(|known| known.ed25519 == record.ed25519 && known.expiry > record.expiry);
-        let router = Arc::new(Router::from(&**known.unwrap_or(record)));
+        let router = Arc::new(Router::from(known.unwrap_or(record)));
         self.relay_provider(lookup, router);
     }
 
@@ -174,7 +174,7 @@ impl Node {
         }
         match verified {
             Some(record) => {
-                kademlia.kad.publish(self.now, Arc::new(record));
+                kademlia.kad.publish(self.now, record);
             }
             None => kademlia.sign_at = self.now + SIGN_AGAIN,
         }
@@ -189,7 +189,7 @@ impl Node {
         if let Some(kademlia) = &mut self.kademlia {
             let of_use = !verified.addresses.is_empty() || !verified.introducers.is_empty();
             // Who is reached by nobody is not to be told of.
-            let described = of_use.then(|| Arc::new(verified));
+            let described = of_use.then_some(verified);
             kademlia.kad.set_described(self.now, described);
             self.kademlia_dirty = true;
         }
@@ -198,11 +198,7 @@ impl Node {
     /// A router may be asked: a neighbour if there is no `teller`, else one whom `teller` told of.
     pub(crate) fn kademlia_contact(&mut self, known: &VerifiedDescriptor, teller: Option<RsaId>) {
         if let Some(kademlia) = &mut self.kademlia {
-            let known = match kademlia.kad.known(known.rsa_id) {
-                Some(same) if **same == *known => same.clone(),
-                _ => Arc::new(known.clone()),
-            };
-            kademlia.kad.handle_contact(self.now, known, teller);
+            kademlia.kad.handle_contact(self.now, known.clone(), teller);
             self.kademlia_dirty = true;
         }
     }
@@ -281,15 +277,15 @@ impl Node {
     }
 
     /// Checks what somebody told; what is known already was checked and is not held twice.
-    fn verify_told(&self, told: &Descriptor) -> Result<Known, DescriptorError> {
+    pub(crate) fn verify_told(&self, told: &Descriptor) -> Result<Known, DescriptorError> {
         let unix_now = self.unix_now();
         let kademlia = self.kademlia.as_ref();
-        let known = kademlia.and_then(|kademlia| kademlia.kad.known(told.unverified().rsa_id));
-        match known {
-            Some(known) if known.descriptor() == told && known.expiry > unix_now => {
-                Ok(known.clone())
-            }
-            _ => told.verify(unix_now).map(Arc::new),
+        let contact = kademlia.and_then(|kademlia| kademlia.kad.known(told.unverified().rsa_id));
+        let router = || self.directory.said(&told.unverified().ed25519);
+        let same = |known: &&Known| known.descriptor() == told && known.expiry > unix_now;
+        match contact.filter(same).or_else(|| router().filter(same)) {
+            Some(known) => Ok(known.clone()),
+            None => told.verify(unix_now),
         }
     }
 
@@ -300,7 +296,7 @@ impl Node {
         }
         let affords = self.config.transports.tls || self.links.len() < DIALLING_LINKS;
         let known = self.kademlia.as_ref()?.kad.known(*rsa)?;
-        (affords && !known.addresses.is_empty()).then(|| Arc::new(Router::from(&**known)))
+        (affords && !known.addresses.is_empty()).then(|| Arc::new(Router::from(known)))
     }
 
     /// The time has come for Kademlia to look at the clock.

@@ -219,7 +219,7 @@ impl Node {
 
     /// Somebody's descriptor came, by a neighbour that may have passed it on: Kademlia takes it.
     fn handle_told(&mut self, descriptor: &Descriptor, teller: Option<RsaId>) {
-        if let Ok(verified) = descriptor.verify(self.unix_now()) {
+        if let Ok(verified) = self.verify_told(descriptor) {
             self.note_neighbour(&verified);
             if teller.is_some() {
                 self.kademlia_contact(&verified, teller);
@@ -229,7 +229,7 @@ impl Node {
 
     /// Somebody's descriptor came: a neighbour's is kept.
     pub(crate) fn handle_descriptor(&mut self, descriptor: &Descriptor) {
-        let Ok(verified) = descriptor.verify(self.unix_now()) else {
+        let Ok(verified) = self.verify_told(descriptor) else {
             return;
         };
         self.note_neighbour(&verified);

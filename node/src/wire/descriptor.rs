@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use super::codec::{Bytes16, Field, List8, Optional};
 use super::{Decode, DecodeError, Encode, EncodeError, LinkSpecifier, Reader, Writer};
 use crate::ids::{Ed25519Id, Key, OnionKey, RsaId};
+use crate::memo;
 
 /// The most addresses in one descriptor.
 pub const MAX_DESCRIPTOR_ADDRESSES: usize = 4;
@@ -82,9 +84,9 @@ pub struct Descriptor {
     signature: [u8; 64],
 }
 
-/// A descriptor whose signature is its router's and which has not expired.
+/// A descriptor whose signature is its router's and which has not expired. All copies are one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifiedDescriptor(Descriptor);
+pub struct VerifiedDescriptor(Arc<Descriptor>);
 
 /// Why a descriptor is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,22 +139,31 @@ impl Descriptor {
 
     /// Checks signature and expiry.
     pub fn verify(&self, unix_now: u64) -> Result<VerifiedDescriptor, DescriptorError> {
+        let signed = memo::descriptor(self, Descriptor::check_signature)?;
+        if self.body.expiry <= unix_now {
+            return Err(DescriptorError::Expired);
+        }
+        Ok(VerifiedDescriptor(signed))
+    }
+
+    fn check_signature(&self) -> Result<(), DescriptorError> {
         let key = VerifyingKey::from_bytes(&self.body.ed25519.0)
             .map_err(|_| DescriptorError::Signature)?;
         // The codec is canonical (tests hold it to that), so these are the bytes that came.
         let signed = self.body.signed_bytes()?;
         key.verify_strict(&signed, &Signature::from_bytes(&self.signature))
-            .map_err(|_| DescriptorError::Signature)?;
-        if self.body.expiry <= unix_now {
-            return Err(DescriptorError::Expired);
-        }
-        Ok(VerifiedDescriptor(self.clone()))
+            .map_err(|_| DescriptorError::Signature)
+    }
+
+    /// The signature, checked or not: no two descriptors that are right have the same.
+    pub(crate) const fn signature(&self) -> &[u8; 64] {
+        &self.signature
     }
 }
 
 impl VerifiedDescriptor {
     /// The descriptor, to be passed on.
-    pub const fn descriptor(&self) -> &Descriptor {
+    pub fn descriptor(&self) -> &Descriptor {
         &self.0
     }
 }

@@ -44,6 +44,9 @@ use self::wires::{Agent, Wire};
 /// When the simulated world begins, Unix seconds.
 const UNIX_TIME: u64 = 1_700_000_000;
 
+/// Signatures that all nodes together check once.
+const REMEMBERED: usize = 1 << 18;
+
 /// Which node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeIndex(usize);
@@ -153,6 +156,7 @@ impl World {
     /// An empty world. The seed is printed, so that a failure can be run again.
     pub fn new(seed: u64, model: LinkModel) -> Self {
         println!("simulated world, seed {seed}");
+        chive_node::memo::remember(REMEMBERED);
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_be_bytes());
         World {

@@ -7,7 +7,6 @@ mod table;
 mod world;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use chacha20::ChaCha20Rng;
 use ed25519_dalek::SigningKey;
@@ -99,6 +98,6 @@ impl Who {
             extensions: Vec::new(),
         };
         let signed = body.sign(&identity).unwrap();
-        Arc::new(signed.verify(UNIX_TIME).unwrap())
+        signed.verify(UNIX_TIME).unwrap()
     }
 }
