@@ -100,8 +100,7 @@ impl RsaPublicKey {
         let padded = padded(padding, hash);
         memo::holds(&[&bytes(&self.modulus), &signature, &padded], || {
             let signature = digits(&signature);
-            is_less(&signature, &self.modulus)
-                && bytes(&self.to_the_65537th(&signature)) == padded
+            is_less(&signature, &self.modulus) && bytes(&self.to_the_65537th(&signature)) == padded
         })
     }
 

@@ -14,7 +14,6 @@ use crate::node::Node;
 use crate::node::bridge_line::BridgeLine;
 use crate::node::directory::{is_public, pick};
 use crate::node::io::{BridgeState, Config, Event, Target};
-use crate::node::links::Link;
 use crate::node::mesh::Way;
 use crate::node::origin::Purpose;
 use crate::node::timers::Wake;
@@ -61,7 +60,7 @@ pub(crate) struct Bridge {
     /// How long after that once more, if they still do not suffice.
     ask_again: Duration,
     /// The descriptor that it was last told, and the stream on which it says whether it took it.
-    told: Option<(Descriptor, Option<StreamId>)>,
+    told: Option<(Box<Descriptor>, Option<StreamId>)>,
 }
 
 impl Bridge {
@@ -277,7 +276,7 @@ impl Node {
         let Some(index) = self.bridge_of_link(link) else {
             return;
         };
-        let shown = self.links.get(&link).and_then(Link::claimed);
+        let shown = self.links.get(&link).and_then(|link| link.claimed());
         let (Some(ids), Some(bridge)) = (shown, self.bridges.get(index)) else {
             return self.hang_up(link, "the bridge did not prove who it is");
         };
@@ -419,12 +418,12 @@ impl Node {
             return;
         };
         let told = self.bridges.get(index).and_then(|b| b.told.as_ref());
-        if told.is_some_and(|(told, _)| *told == descriptor) {
+        if told.is_some_and(|(told, _)| **told == descriptor) {
             return;
         }
         let stream = self.allocate_stream(circuit);
         if let Some(bridge) = self.bridges.get_mut(index) {
-            bridge.told = Some((descriptor.clone(), stream));
+            bridge.told = Some((Box::new(descriptor.clone()), stream));
         }
         let register = RelayMessage::DbFindPeer(DbFindPeer::Register(Box::new(descriptor)));
         self.send_own(circuit, stream, &register);

@@ -445,9 +445,6 @@ mod tests {
         let at = |address: &str| [address.parse().unwrap()];
         assert!(share_network(&at("8.8.1.1:1"), &at("8.8.200.1:9")));
         assert!(!share_network(&at("8.8.1.1:1"), &at("8.9.1.1:1")));
-        assert!(!share_network(
-            &at("127.0.0.1:1"),
-            &at("127.0.0.1:2")
-        ));
+        assert!(!share_network(&at("127.0.0.1:1"), &at("127.0.0.1:2")));
     }
 }

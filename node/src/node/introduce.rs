@@ -14,7 +14,7 @@ use crate::link::{Expected, Side};
 use crate::node::Node;
 use crate::node::directory::is_public;
 use crate::node::io::{Event, Target};
-use crate::node::links::{Link, LinkState};
+use crate::node::links::LinkState;
 use crate::node::mesh::{AskPurpose, Reply};
 use crate::wire::{
     Answer, AskFailure, Decode, Encode, MAX_SEALED, Question, Reader, Signal, Writer,
@@ -352,7 +352,7 @@ impl Node {
     /// A link stands: whoever waits for another to the same peer, that is still in the making,
     /// waits for this one no longer, and the other is given up.
     pub(crate) fn take_over_waiting(&mut self, open: LinkId) {
-        let Some(ids) = self.links.get(&open).and_then(Link::identity) else {
+        let Some(ids) = self.links.get(&open).and_then(|link| link.identity()) else {
             return;
         };
         let others: Vec<LinkId> = self

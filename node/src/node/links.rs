@@ -169,8 +169,10 @@ impl Node {
             return None;
         }
         let id = LinkId(self.next_id());
-        self.links
-            .insert(id, Link::new(Side::Responder, Expected::default(), now));
+        self.links.insert(
+            id,
+            Box::new(Link::new(Side::Responder, Expected::default(), now)),
+        );
         self.timers
             .set(Wake::Handshake(id), now + HANDSHAKE_TIMEOUT);
         self.handle_connected(id, binding, peer);
@@ -207,7 +209,7 @@ impl Node {
         let id = LinkId(self.next_id());
         let mut link = Link::new(side, expected, self.now);
         link.target = target;
-        self.links.insert(id, link);
+        self.links.insert(id, Box::new(link));
         self.timers
             .set(Wake::Handshake(id), self.now + HANDSHAKE_TIMEOUT);
         Some(id)
@@ -341,11 +343,8 @@ impl Node {
 
     pub(crate) fn handle_exported(&mut self, id: LinkId, secret: [u8; 32]) {
         let now = self.now;
-        let Some(Link {
-            state: LinkState::Handshaking(handshake),
-            ..
-        }) = self.links.get_mut(&id)
-        else {
+        let state = self.links.get_mut(&id).map(|link| &mut link.state);
+        let Some(LinkState::Handshaking(handshake)) = state else {
             return;
         };
         match handshake.handle_export(now, secret) {
@@ -620,7 +619,7 @@ impl Node {
 
     /// Hands a link's ready cells to the host.
     pub(crate) fn flush(&mut self, id: LinkId) {
-        if let Some(bytes) = self.links.get_mut(&id).and_then(Link::take) {
+        if let Some(bytes) = self.links.get_mut(&id).and_then(|link| link.take()) {
             self.outputs.push_back(Output::Transmit { link: id, bytes });
         }
         self.dirty.remove(&id);

@@ -100,6 +100,13 @@ impl Mesh {
         self.by_rsa.entry(ids.rsa).or_default().insert(link);
     }
 
+    /// What links asked long ago is forgotten.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        for meter in self.asks.meters.values_mut() {
+            meter.rest(now);
+        }
+    }
+
     fn remove(&mut self, link: LinkId) -> Option<Neighbour> {
         let neighbour = self.neighbours.remove(&link)?;
         if let Some(links) = self.by_rsa.get_mut(&neighbour.ids.rsa) {

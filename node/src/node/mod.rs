@@ -73,6 +73,9 @@ const RENEW_CERTS: Duration = Duration::from_secs(CERT_LIFETIME_SECONDS / 2);
 /// How often idle circuits are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// Outputs for which there is room while there are none: what most inputs cause.
+const OUTPUTS_KEPT: usize = 8;
+
 /// What a node did since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -124,9 +127,10 @@ pub struct Node {
     outputs: VecDeque<Output>,
     /// Links with cells to hand to the host.
     dirty: BTreeSet<LinkId>,
-    links: BTreeMap<LinkId, Link>,
-    routed: BTreeMap<u64, Routed>,
-    circuits: BTreeMap<CircuitId, Own>,
+    /// In boxes, as what follows is: a tree keeps room for more than it holds.
+    links: BTreeMap<LinkId, Box<Link>>,
+    routed: BTreeMap<u64, Box<Routed>>,
+    circuits: BTreeMap<CircuitId, Box<Own>>,
     queued_bytes: usize,
     timers: Timers,
     bridges: Vec<Bridge>,
@@ -251,12 +255,14 @@ impl Node {
             return output;
         }
         while let Some(link) = self.dirty.pop_first() {
-            let ready = self.links.get_mut(&link).and_then(Link::take);
+            let ready = self.links.get_mut(&link).and_then(|link| link.take());
             if let Some(bytes) = ready {
                 self.counters.bytes_sent += bytes.len() as u64;
                 return Output::Transmit { link, bytes };
             }
         }
+        // Thousands of nodes may stand still in one process.
+        self.outputs.shrink_to(OUTPUTS_KEPT);
         Output::Timeout(self.timers.next().unwrap_or(Instant::FAR_FUTURE))
     }
 
@@ -350,8 +356,9 @@ impl Node {
 
     /// Circuits that have nothing to do give back memory; looked at while there are any.
     fn sweep(&mut self) {
-        self.routed.values_mut().for_each(Routed::sweep);
-        self.circuits.values_mut().for_each(Own::sweep);
+        self.routed.values_mut().for_each(|routed| routed.sweep());
+        self.circuits.values_mut().for_each(|own| own.sweep());
+        self.mesh.rest(self.now);
         self.close_idle_links();
         if !self.links.is_empty() {
             self.sweep_later();

@@ -106,7 +106,7 @@ impl Own {
     }
 
     /// Whether a counted cell may go now, and would at once.
-    pub(crate) fn can_send(&self, links: &BTreeMap<LinkId, Link>) -> bool {
+    pub(crate) fn can_send(&self, links: &BTreeMap<LinkId, Box<Link>>) -> bool {
         let link = links.get(&self.link);
         self.machine.can_send() && link.is_some_and(|link| link.queue.is_writable())
     }
@@ -303,7 +303,7 @@ impl Node {
         let id = CircuitId(self.next_id());
         self.circuits.insert(
             id,
-            Own {
+            Box::new(Own {
                 link,
                 circ: None,
                 create: Some((command, Box::new(body))),
@@ -313,11 +313,11 @@ impl Node {
                 opened: None,
                 told: None,
                 busy: true,
-            },
+            }),
         );
         self.sweep_later();
         self.timers.set(Wake::Build(id), self.now + BUILD_TIMEOUT);
-        if self.links.get(&link).is_some_and(Link::is_open) {
+        if self.links.get(&link).is_some_and(|link| link.is_open()) {
             self.create_own(id);
         }
         Some(id)

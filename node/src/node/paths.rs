@@ -85,7 +85,7 @@ impl Node {
     /// A circuit was built: its routers are well.
     pub(crate) fn building_went_well(&mut self, circuit: CircuitId) {
         self.building.failures = 0;
-        let path = self.circuits.get(&circuit).map(Own::path);
+        let path = self.circuits.get(&circuit).map(|own| own.path());
         for router in path.unwrap_or_default() {
             self.directory.trust(&router.ed25519);
         }
@@ -105,7 +105,7 @@ impl Node {
         let stands = |own: &Own| own.opened.is_some() && own.path().len() > 1;
         let most = if self.torrents.keys().any(waits) {
             BUILD_AGAIN_WANTED
-        } else if !self.circuits.values().any(stands) {
+        } else if !self.circuits.values().any(|own| stands(own)) {
             BUILD_AGAIN_NONE
         } else {
             BUILD_AGAIN_MOST

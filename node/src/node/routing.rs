@@ -9,7 +9,7 @@ use crate::crypto::relay::{BODY_LEN, Body, Tag};
 use crate::ids::{LinkId, OnionKey, StreamId};
 use crate::link::{Expected, Side};
 use crate::node::Node;
-use crate::node::links::{Link, Owner};
+use crate::node::links::Owner;
 use crate::node::mesh::Way;
 use crate::node::timers::Wake;
 use crate::ordb::StreamKey;
@@ -148,13 +148,13 @@ impl Node {
         let key = self.next_id();
         self.routed.insert(
             key,
-            Routed {
+            Box::new(Routed {
                 previous: (id, circ),
                 next: Next::None,
                 machine: RouterCircuit::new(&keys),
                 is_peers: command == Command::CREATE_FAST || !encrypts,
                 busy: true,
-            },
+            }),
         );
         self.sweep_later();
         if let Some(link) = self.links.get_mut(&id) {
@@ -383,7 +383,7 @@ impl Node {
         let is_previous = self
             .links
             .get(&previous)
-            .and_then(Link::shown)
+            .and_then(|link| link.shown())
             .is_some_and(|previous| previous.rsa == rsa);
         if is_us || is_previous {
             return self.end_routed(key, DestroyReason::PROTOCOL);
@@ -590,7 +590,7 @@ impl Node {
             return false;
         };
         let (link, _) = routed.previous;
-        let proved = self.links.get(&link).and_then(Link::shown);
+        let proved = self.links.get(&link).and_then(|link| link.shown());
         let most = self.config.limits.registered;
         match descriptor.verify(unix_now) {
             Ok(verified)

@@ -260,11 +260,8 @@ impl Node {
     }
 
     fn resume_link(&mut self, id: LinkId) {
-        if let Some(Link {
-            state: LinkState::AwaitCerts { binding, peer },
-            ..
-        }) = self.links.get(&id)
-        {
+        let state = self.links.get(&id).map(|link| &link.state);
+        if let Some(LinkState::AwaitCerts { binding, peer }) = state {
             let (binding, peer) = (*binding, *peer);
             self.handle_connected(id, binding, peer);
         }

@@ -156,6 +156,7 @@ impl Descriptor {
     }
 
     /// The signature, checked or not: no two descriptors that are right have the same.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) const fn signature(&self) -> &[u8; 64] {
         &self.signature
     }

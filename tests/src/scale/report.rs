@@ -42,7 +42,8 @@ pub struct Report {
     pub circuits_begun_per_peer_minute: Option<f64>,
     /// Those of them that were never built.
     pub circuits_failed_per_peer_minute: Option<f64>,
-    /// Resident memory of the whole simulation a peer, KiB.
+    /// Resident memory of the whole simulation a peer, KiB, when it has run under churn and
+    /// nothing was asked of it yet.
     pub memory_kib_per_peer: Option<f64>,
     /// What one simulated second cost, in real ones.
     pub real_seconds_per_simulated: Option<f64>,

@@ -142,7 +142,8 @@ pub struct World {
     now: Instant,
     rng: ChaCha20Rng,
     model: LinkModel,
-    nodes: Vec<Simulated>,
+    /// In boxes: the list grows while thousands are in it.
+    nodes: Vec<Box<Simulated>>,
     by_address: BTreeMap<SocketAddr, usize>,
     wires: Vec<Wire>,
     agents: BTreeMap<(usize, LinkId), Agent>,
@@ -323,7 +324,7 @@ impl World {
         let index = self.nodes.len();
         let addresses = config.addresses.iter().map(|address| (*address, index));
         self.by_address.extend(addresses);
-        self.nodes.push(Simulated {
+        self.nodes.push(Box::new(Simulated {
             node: Node::new(config, seed, self.now),
             alive: true,
             offline: false,
@@ -339,7 +340,7 @@ impl World {
             kept: None,
             given: 0,
             answers: VecDeque::new(),
-        });
+        }));
         self.drain(index);
         NodeIndex(index)
     }
@@ -548,9 +549,10 @@ impl World {
                 }
             }
             What::Cut { wire } => {
-                if std::mem::replace(&mut self.wires[wire].dead, true) {
+                if self.wires[wire].dead {
                     return;
                 }
+                self.bury_wire(wire);
                 for to_acceptor in [false, true] {
                     let (node, link) = self.end(wire, to_acceptor);
                     if let Some(link) = link {

@@ -169,7 +169,7 @@ impl World {
                     .then(|| self.nodes[node].node.accept(self.now, at_acceptor, None))
                     .flatten();
                 let Some(accepted) = accepted else {
-                    self.wires[wire].dead = true;
+                    self.bury_wire(wire);
                     self.nodes[dialler].links.remove(&dialled);
                     let why = "connection refused".into();
                     return self.input(dialler, Input::Closed { link: dialled, why });
@@ -318,6 +318,15 @@ impl World {
             },
         );
         self.schedule(left + latency, What::Deliver { wire, to_acceptor });
+    }
+
+    /// Nothing goes over a wire any more: what waited on it is lost.
+    pub(super) fn bury_wire(&mut self, wire: usize) {
+        let wire = &mut self.wires[wire];
+        wire.dead = true;
+        for direction in [&mut wire.forward, &mut wire.back] {
+            direction.in_flight = VecDeque::new();
+        }
     }
 
     pub(super) fn direction(&mut self, wire: usize, to_acceptor: bool) -> &mut Direction {

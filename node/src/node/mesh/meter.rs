@@ -1,6 +1,6 @@
 //! What one link may ask: so many questions a second, and none twice.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::Instant;
@@ -11,6 +11,9 @@ const MAX_ASKS_OF_LINK: usize = 128;
 /// Tokens remembered of each link, so that no question is passed on twice. The peer fills it; the
 /// oldest is forgotten.
 const MAX_TOKENS: usize = 256;
+/// For how long a link that asks no more is remembered by its tokens: longer than a question can be
+/// on its way.
+const TOKEN_LIFE: Duration = Duration::from_secs(60);
 /// Questions that come over one link in a second, in the long run; more are answered with BUSY …
 const ASKS_PER_SECOND: u64 = 50;
 /// … unless it was silent before.
@@ -19,9 +22,8 @@ const ASKS_AT_ONCE: u64 = 250;
 /// What a link asked of late.
 #[derive(Debug)]
 pub(super) struct Meter {
-    /// Those of late, so that no question is passed on twice.
-    tokens: BTreeSet<u64>,
-    order: VecDeque<u64>,
+    /// Those of late, the oldest first, so that no question is passed on twice.
+    tokens: VecDeque<u64>,
     /// Questions of its that are being passed on.
     pub(super) under_way: usize,
     /// When it may ask again as if it had never asked: a leaky bucket as one moment.
@@ -31,8 +33,7 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new() -> Self {
         Meter {
-            tokens: BTreeSet::new(),
-            order: VecDeque::new(),
+            tokens: VecDeque::new(),
             under_way: 0,
             empty_at: Instant::ZERO,
         }
@@ -57,16 +58,21 @@ impl Meter {
 
     /// Whether a token is new; it is not afterwards.
     pub(super) fn is_new(&mut self, token: u64) -> bool {
-        if !self.tokens.insert(token) {
+        if self.tokens.contains(&token) {
             return false;
         }
-        self.order.push_back(token);
-        if self.order.len() > MAX_TOKENS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.tokens.remove(&oldest);
+        if self.tokens.len() >= MAX_TOKENS {
+            self.tokens.pop_front();
         }
+        self.tokens.push_back(token);
         true
+    }
+
+    /// Forgets the tokens of a link that has been silent for long: none of them is on its way.
+    pub(super) fn rest(&mut self, now: Instant) {
+        if now.saturating_since(self.empty_at) > TOKEN_LIFE {
+            self.tokens = VecDeque::new();
+        }
     }
 }
 
@@ -82,6 +88,17 @@ mod tests {
         assert!((2..=MAX_TOKENS as u64 + 1).all(|token| meter.is_new(token)));
         assert_eq!(meter.tokens.len(), MAX_TOKENS);
         assert!(meter.is_new(1), "long ago");
+    }
+
+    #[test]
+    fn a_silent_link_costs_nothing() {
+        let mut meter = Meter::new();
+        let begin = Instant::from_micros(1);
+        assert!(meter.allows(begin) && meter.is_new(1));
+        meter.rest(begin + TOKEN_LIFE);
+        assert!(!meter.is_new(1), "it was not silent for long");
+        meter.rest(begin + TOKEN_LIFE * 2);
+        assert_eq!(meter.tokens.capacity(), 0);
     }
 
     #[test]

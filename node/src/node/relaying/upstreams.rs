@@ -327,7 +327,8 @@ impl Node {
             .directory
             .trusted(facilitator, self.now)
             .find(|router| !tried.contains(&router.ed25519) && own != Some(router.ed25519));
-        let Some(router) = provider.or_else(|| last.map(|said| Arc::new(Router::from(said)))) else {
+        let Some(router) = provider.or_else(|| last.map(|said| Arc::new(Router::from(said))))
+        else {
             return false;
         };
         let Some(counter) = self.server.raise(&name) else {
