@@ -721,17 +721,24 @@ export function laidOut(files, name) {
  */
 function hashed(what, signal, onprogress) {
   const worker = new Worker(new URL('./share.js', import.meta.url), { type: 'module', name: 'chive-share' });
+  const workers = [worker];
   const made = new Promise((resolve, reject) => {
+    const fail = (/** @type {ErrorEvent} */ { message }) => reject(new Error(message || 'The files could not be hashed.'));
     signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
     worker.onmessage = ({ data }) => {
-      if (data.bytes) resolve(data);
+      if (data.hasher) {
+        const hasher = new Worker(new URL('./hash.js', import.meta.url), { type: 'module', name: 'chive-hash' });
+        workers.push(hasher);
+        hasher.onerror = fail;
+        hasher.postMessage({ port: data.hasher }, [data.hasher]);
+      } else if (data.bytes) resolve(data);
       else if (data.error) reject(new Error(data.error));
       else onprogress?.(data);
     };
-    worker.onerror = (event) => reject(new Error(event.message || 'The files could not be hashed.'));
+    worker.onerror = fail;
     worker.postMessage(what);
   });
-  return made.finally(() => worker.terminate());
+  return made.finally(() => workers.forEach((one) => one.terminate()));
 }
 
 /** The address of a file of this module. @param {string} name */

@@ -1,8 +1,8 @@
 // @ts-check
 /// <reference lib="webworker" />
 /**
- * Hashes pieces for `share.js`: `{parts: [{blob, shapes}, …]}` is answered by
- * `{hashed: [[piece, SHA-1 and then SHA-256 of each chunk], …]}` or `{error}`.
+ * Hashes pieces for `share.js`, over the port that the page gives: `{parts: [{blob, shapes}, …]}`
+ * is answered by `{hashed: [[piece, SHA-1 and then SHA-256 of each chunk], …]}` or `{error}`.
  *
  * The browser's own hashes run beside this thread and by the processor's
  * instructions for them: several times what wasm does.
@@ -12,7 +12,12 @@ const CHUNK_BYTES = 16 * 1024;
 const SHA1_BYTES = 20;
 const SHA256_BYTES = 32;
 
-self.onmessage = async ({ data }) => {
+self.onmessage = ({ data: { port } }) => {
+  port.onmessage = (/** @type {MessageEvent} */ { data }) => hear(port, data);
+};
+
+/** @param {MessagePort} port @param {any} data */
+async function hear(port, data) {
   try {
     /** @type {[number, Uint8Array][]} */
     const hashed = [];
@@ -28,11 +33,11 @@ self.onmessage = async ({ data }) => {
       const all = await Promise.all(pieces);
       for (const [place, { piece }] of shapes.entries()) hashed.push([piece, all[place]]);
     }
-    self.postMessage({ hashed });
+    port.postMessage({ hashed });
   } catch (error) {
-    self.postMessage({ error: error instanceof Error ? error.message : String(error) });
+    port.postMessage({ error: error instanceof Error ? error.message : String(error) });
   }
-};
+}
 
 /**
  * @param {Uint8Array<ArrayBuffer>} bytes of a piece

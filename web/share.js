@@ -1,12 +1,14 @@
 // @ts-check
 /// <reference lib="webworker" />
 /**
- * Makes a torrent of files: a worker of its own, which leads others that hash.
+ * Makes a torrent of files: a worker of its own, which leads others that hash. The
+ * page makes those: in Firefox a worker that makes one may stand still for ever.
  * Files are read by slices; no more of them is in memory than is being hashed.
  *
  * From the page: `{folder, files: [{path: [folder, …, name], file}, …]}`. To the
- * page: `{hashed_bytes, total_bytes}`, then `{bytes, order}` or `{error}`. Who ends
- * the worker cancels.
+ * page: `{hasher: a port}` for each `hash.js` that is to be made and given it,
+ * `{hashed_bytes, total_bytes}`, then `{bytes, order}` or `{error}`. Who ends
+ * the workers cancels.
  */
 
 /** What a worker is given at a time, and the least that is read of a large file at once. */
@@ -41,18 +43,15 @@ async function make({ folder, files }) {
   const workers = Math.max(1, Math.min(MAX_WORKERS, navigator.hardwareConcurrency ?? 2));
   let told = 0;
   await Promise.all(
-    Array.from({ length: workers }, async () => {
-      const worker = new Worker(new URL('./hash.js', import.meta.url), { type: 'module', name: 'chive-hash' });
-      try {
-        await work(worker, jobs, files, (piece, hashes) => {
-          creation.set_piece(piece, hashes);
-          if (performance.now() - told < PROGRESS_MS) return;
-          told = performance.now();
-          self.postMessage({ hashed_bytes: creation.hashed_bytes(), total_bytes: total });
-        });
-      } finally {
-        worker.terminate();
-      }
+    Array.from({ length: workers }, () => {
+      const { port1: worker, port2: hasher } = new MessageChannel();
+      self.postMessage({ hasher }, { transfer: [hasher] });
+      return work(worker, jobs, files, (piece, hashes) => {
+        creation.set_piece(piece, hashes);
+        if (performance.now() - told < PROGRESS_MS) return;
+        told = performance.now();
+        self.postMessage({ hashed_bytes: creation.hashed_bytes(), total_bytes: total });
+      });
     }),
   );
   self.postMessage({ hashed_bytes: total, total_bytes: total });
@@ -81,7 +80,7 @@ function* plan(creation) {
 }
 
 /**
- * @param {Worker} worker
+ * @param {MessagePort} worker
  * @param {Generator<Shape[], void>} jobs shared with the other workers
  * @param {Item[]} files
  * @param {(piece: number, hashes: Uint8Array) => void} take
@@ -124,7 +123,6 @@ function work(worker, jobs, files, take) {
       give();
       if (out === 0) resolve();
     };
-    worker.onerror = (event) => reject(new Error(event.message || 'The hashing stopped.'));
     for (let jobsOut = 0; jobsOut < JOBS_EACH; jobsOut += 1) give();
     if (out === 0) resolve();
   });
