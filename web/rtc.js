@@ -233,8 +233,9 @@ class Connection {
     const state = this.#peer.connectionState;
     if (state === 'connected') this.#wasConnected = true;
     if (state !== 'failed') return;
-    // DTLS fails where the other side is not who it should be; ICE where there is no way.
-    const dtls = this.#peer.sctp?.transport?.state === 'failed';
+    // DTLS fails where the other side is not who it should be; ICE where there is no way. In
+    // Firefox DTLS fails then too.
+    const dtls = this.#peer.sctp?.transport?.state === 'failed' && this.#peer.iceConnectionState !== 'failed';
     if (this.#wasConnected) this.#fail('the connection was lost');
     else if (dtls) this.#fail('the other side did not prove that it has the certificate it is known by');
     else this.#fail('no way to the other side was found: it is gone, or a firewall stands between');

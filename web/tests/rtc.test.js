@@ -199,19 +199,23 @@ test('tabs in two processes', ALL, async (t) => {
 });
 
 const firefox = findFirefox();
-let without = skip || (firefox ? false : 'Firefox is not installed');
-without ||= typeof WebSocket === 'function' ? false : 'this node has no WebSocket to drive Firefox by';
+const without = skip || (firefox ? false : 'Firefox is not installed');
 
 test('a tab of Firefox and one of Chromium', { ...ALL, skip: without }, async (t) => {
-  const browsers = await Promise.all([start(program), startFirefox(firefox)]);
+  const browsers = [];
   t.after(() => Promise.all(browsers.map((browser) => browser.close())));
+  browsers.push(await start(program), await startFirefox(firefox));
   const [chromium, fox] = await Promise.all(browsers.map((browser) => Tab.open(browser)));
+  // As it was before it moved channels.
+  const unmovable = await Tab.open(browsers[1], '?unmovable');
   for (const [one, other, link] of [
     [chromium, fox, 1],
     [fox, chromium, 2],
+    [unmovable, chromium, 3],
   ]) {
     await connect(one, link, other, link);
     const opened = await Promise.all([one.opened(link), other.opened(link)]);
+    if (one === unmovable) assert.equal(opened[0].moved, false);
     t.diagnostic(`channels moved to workers: ${opened.map(({ moved }) => moved)}`);
     for (const [from, to] of [
       [one, other],
@@ -229,4 +233,10 @@ test('a tab of Firefox and one of Chromium', { ...ALL, skip: without }, async (t
     await one.tellWorker({ link, close: true });
     await other.next((message) => message.over === link);
   }
+  // Whether there is no way, or somebody else at its end, is told apart in Firefox too.
+  const certificate_sha256 = '5a'.repeat(32);
+  await fox.ask({ rtc: 'dial', link: 4, addresses: [{ host: '127.0.0.1', port: 9 }], certificate_sha256 });
+  await connect(fox, 5, chromium, 5, (signal) => (signal.form === 'answer' ? { ...signal, certificate_sha256 } : signal));
+  assert.match(await fox.why(5), /did not prove that it has the certificate/);
+  assert.match(await fox.why(4), /no way to the other side was found/);
 });

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { connect } from './socket.js';
 
 /** Where it lies, if it is installed. */
 export function findFirefox() {
@@ -28,26 +29,22 @@ export async function startFirefox(program) {
     });
     over.then(() => reject(new Error(`Firefox ended: ${text}`)));
   });
-  const socket = new WebSocket(`${address}/session`);
-  await new Promise((resolve, reject) => {
-    socket.onopen = resolve;
-    socket.onerror = () => reject(new Error('Firefox does not let itself be driven'));
-  });
   let last = 0;
   /** @type {Map<number, (answer: any) => void>} */
   const waiting = new Map();
-  socket.onmessage = ({ data }) => {
-    const answer = JSON.parse(data);
+  const hear = (/** @type {string} */ text) => {
+    const answer = JSON.parse(text);
     waiting.get(answer.id)?.(answer);
     waiting.delete(answer.id);
   };
-  socket.onclose = () => waiting.forEach((tell) => tell({ error: 'gone', message: 'the browser ended' }));
+  const gone = () => waiting.forEach((tell) => tell({ error: 'gone', message: 'the browser ended' }));
+  const send = await connect(`${address}/session`, hear, gone);
   /** @param {string} method @param {object} [params] @returns {Promise<any>} */
   const call = (method, params = {}) =>
     new Promise((resolve, reject) => {
       const id = (last += 1);
       waiting.set(id, ({ result, error, message }) => (error ? reject(new Error(message)) : resolve(result)));
-      socket.send(JSON.stringify({ id, method, params }));
+      send(JSON.stringify({ id, method, params }));
     });
   await call('session.new', { capabilities: {} });
   return {
