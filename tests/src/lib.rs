@@ -2,7 +2,7 @@
 //! and the simulated network, in which many nodes run in one thread ([`sim`]).
 //!
 //! Outside the simulation nothing stands in for the real thing: bridges and facilitators are the
-//! binaries that are shipped, the browser is Chromium, and where the shared tools are at hand the
+//! binaries that are shipped, the browsers are Chromium and Firefox, and where the shared tools are at hand the
 //! swarm is made of other people's BitTorrent clients and the relays are `tor`'s own. What is not
 //! installed makes a test say so and skip ([`require!`]).
 //!
@@ -11,6 +11,7 @@
 pub mod browser;
 pub mod client;
 pub mod demo;
+pub mod firefox;
 pub mod network;
 pub mod process;
 pub mod raw;

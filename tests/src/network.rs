@@ -1,7 +1,7 @@
 //! Bridges and facilitators on loopback: the binaries that are shipped, as processes.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::task::Poll;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub struct Config {
     pub dht: Dht,
     /// The magnet link that the bridges' page offers as a sample.
     pub sample: Option<String>,
+    /// Where facilitators are reached.
+    pub facilitator_ip: IpAddr,
     /// Further arguments of each bridge.
     pub bridge_arguments: Vec<String>,
     /// Further arguments of each facilitator.
@@ -59,10 +61,20 @@ impl Default for Config {
             trackers: Vec::new(),
             dht: Dht::Off,
             sample: None,
+            facilitator_ip: Ipv4Addr::LOCALHOST.into(),
             bridge_arguments: Vec::new(),
             facilitator_arguments: Vec::new(),
         }
     }
+}
+
+/// An address of this machine's besides 127.0.0.1, to which Firefox makes no connection by WebRTC.
+pub fn outer_ip() -> Option<IpAddr> {
+    // One from the block for documentation: nothing is sent to it.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback()).then_some(ip)
 }
 
 /// Bridges and facilitators that know each other.
@@ -210,7 +222,8 @@ impl Network {
     /// Starts one facilitator more, connected to all bridges.
     pub async fn add_facilitator(&mut self) -> Result<()> {
         let index = self.facilitators.len();
-        let mut arguments = vec!["--or".to_owned(), "127.0.0.1:0".to_owned()];
+        let or = SocketAddr::new(self.config.facilitator_ip, 0);
+        let mut arguments = vec!["--or".to_owned(), or.to_string()];
         let mut add =
             |flag: &str, value: &str| arguments.extend([flag.to_owned(), value.to_owned()]);
         for bridge in &self.bridges {

@@ -1,11 +1,13 @@
-//! A real Chromium dials a facilitator's UDP port by address and certificate hash alone.
+//! Real browsers dial a facilitator's UDP port by address and certificate hash alone.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chive_tests::browser::{Browser, Installed};
-use chive_tests::network::{Config, Network};
+use chive_tests::firefox::{Firefox, find_firefox};
+use chive_tests::network::{Config, Network, outer_ip};
 use chive_tests::require;
 use serde_json::{Value, json};
 
@@ -55,30 +57,30 @@ const DIAL: &str = r"
     };
 ";
 
-async fn dials(installed: &Installed, flags: &[&str]) -> Result<()> {
-    let config = Config {
+async fn one_facilitator(ip: IpAddr) -> Result<Network> {
+    Network::start(Config {
         facilitators: 1,
+        facilitator_ip: ip,
         ..Config::default()
-    };
-    let network = Network::start(config).await?;
+    })
+    .await
+}
+
+/// In a page that `run` runs scripts in.
+async fn dials(
+    network: Network,
+    run: impl AsyncFn(&str, String, Value) -> Result<Value>,
+) -> Result<()> {
     let facilitator = &network.facilitators.first().context("a facilitator")?.ready;
     let dtls = facilitator.dtls.as_deref().context("no WebRTC")?;
     let (host, port) = (facilitator.or.ip(), facilitator.or.port());
-    let profile = tempfile::Builder::new()
-        .prefix("chive-browser-")
-        .tempdir()?;
-    let browser = Browser::start_with_flags(installed, Arc::new(profile), flags).await?;
-    let page = network.page()?;
-    browser.go(&format!("{page}healthz")).await?;
     let target = json!({ "host": host, "port": port, "dtls": dtls });
 
     let body = format!(
         "{DIAL} const link = await dial(args); if (!link.opened) throw Error('not open'); \
          return greet(link);"
     );
-    let answer = browser
-        .run("the router's VERSIONS", LIMIT, &body, target.clone())
-        .await?;
+    let answer = run("the router's VERSIONS", body, target.clone()).await?;
     let first: Vec<u64> = answer
         .as_array()
         .context("bytes")?
@@ -93,9 +95,7 @@ async fn dials(installed: &Installed, flags: &[&str]) -> Result<()> {
          for (const {{ pc }} of links) pc.close();
          return links.filter(({{ opened }}) => opened).length;"
     );
-    let opened = browser
-        .run("thirty dials", LIMIT, &body, target.clone())
-        .await?;
+    let opened = run("thirty dials", body, target.clone()).await?;
     ensure!(opened == 30, "{opened} of 30 opened");
 
     // Another router's certificate.
@@ -103,17 +103,26 @@ async fn dials(installed: &Installed, flags: &[&str]) -> Result<()> {
     let last = if dtls.starts_with('A') { "B" } else { "A" };
     wrong["dtls"] = json!(format!("{last}{}", &dtls[1..]));
     let body = format!("{DIAL} return (await dial(args)).opened;");
-    let opened = browser
-        .run("a dial that must fail", LIMIT, &body, wrong)
-        .await?;
+    let opened = run("a dial that must fail", body, wrong).await?;
     ensure!(opened == false, "it opened with another certificate");
     network.end().await
+}
+
+async fn chromium_dials(installed: &Installed, flags: &[&str]) -> Result<()> {
+    let network = one_facilitator(Ipv4Addr::LOCALHOST.into()).await?;
+    let profile = tempfile::Builder::new()
+        .prefix("chive-browser-")
+        .tempdir()?;
+    let browser = Browser::start_with_flags(installed, Arc::new(profile), flags).await?;
+    browser.go(&format!("{}healthz", network.page()?)).await?;
+    let run = async |what: &str, body: String, args| browser.run(what, LIMIT, &body, args).await;
+    dials(network, run).await
 }
 
 #[tokio::test]
 async fn chromium_dials_by_certificate_hash() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
-    dials(&installed, &[]).await
+    chromium_dials(&installed, &[]).await
 }
 
 /// What is coming: an offer whose user fragment was changed is refused. Ours is not changed.
@@ -121,5 +130,18 @@ async fn chromium_dials_by_certificate_hash() -> Result<()> {
 async fn chromium_that_refuses_munged_offers_dials_too() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let flag = "--force-fieldtrials=WebRTC-NoSdpMangleUfrag/Enabled/";
-    dials(&installed, &[flag]).await
+    chromium_dials(&installed, &[flag]).await
+}
+
+/// As it is installed, with no setting that has to do with connections.
+#[tokio::test]
+async fn firefox_dials_by_certificate_hash() -> Result<()> {
+    let program = require!(find_firefox(), "Firefox");
+    let ip = require!(outer_ip(), "an address other than 127.0.0.1");
+    let network = one_facilitator(ip).await?;
+    let firefox = Firefox::start(&program).await?;
+    firefox.load(&format!("{}healthz", network.page()?)).await?;
+    let run = async |what: &str, body: String, args| firefox.run(what, LIMIT, &body, args).await;
+    dials(network, run).await?;
+    firefox.end().await
 }

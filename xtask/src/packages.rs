@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::run::{find, program, run, say, succeeds};
 
 /// What only tests and benchmarks use: a package, and the program by which we know it is there.
-const FOR_TESTS: [(&str, &str); 8] = [
+const FOR_TESTS: [(&str, &str); 9] = [
     ("chromium", "chromium"),
     ("chromium-driver", "chromedriver"),
+    ("firefox-esr", "firefox-esr"),
     ("tor", "tor"),
     ("opentracker", "opentracker"),
     ("ffmpeg", "ffmpeg"),

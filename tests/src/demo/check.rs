@@ -40,7 +40,7 @@ pub const WATCH_FILM: &str = r"
 
 /// Waits until the film has played for `args.seconds` in all and is past `args.past`, or fails
 /// with what the page says went wrong. A failed bridge is not final: the page tries again.
-const PLAYED: &str = r"
+pub const PLAYED: &str = r"
     const media = () => document.querySelector('video');
     await new Promise((resolve, reject) => {
         const look = () => {
@@ -62,7 +62,8 @@ const PLAYED: &str = r"
     return media().currentTime;
 ";
 
-const SEEK: &str = r"
+/// Seeks to `args.part` (0 to 1) of the film; where that is, and how long the film is.
+pub const SEEK: &str = r"
     const film = document.querySelector('video');
     const to = film.duration * args.part;
     const seeked = new Promise((resolve) => film.addEventListener('seeked', resolve, { once: true }));
