@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chive_node::node::Event;
-use chive_node::wire::Roles;
+use chive_node::ids::RsaId;
+use chive_node::node::{Config, Event};
+use chive_node::wire::{Holders, Roles};
 use chive_tests::sim::{Download, LinkModel, Manner, Nat, NodeIndex, Views, World, hold, restore};
 use chive_tests::torrents::TestTorrent;
 use sha2::{Digest, Sha256};
@@ -278,56 +279,202 @@ fn ordbs_that_know_nothing_but_each_other_say_so_soon() {
 }
 
 #[test]
+fn who_shares_sees_how_many_have_it_and_what_he_gave() {
+    let mut world = World::new(45, LinkModel::default());
+    let torrent = TestTorrent::new(45, 3_000_000, PIECE);
+    let all = pieces(&torrent, PIECE);
+    let (bridge, _) = mesh(&mut world, 3, 2);
+    let holder = world.add_tab(&[bridge], |_| {});
+    let half = world.add_tab(&[bridge], |_| {});
+    let asker = world.add_tab(&[bridge], |_| {});
+    let shared = hold(&mut world, holder, &torrent, 0..all, true);
+    hold(&mut world, half, &torrent, 0..all / 2, true);
+    world.run_for(Duration::from_secs(60));
+    let counts = |world: &World, tab: NodeIndex, id| {
+        let others = world.node(tab).availability(id);
+        let Holders {
+            quarter,
+            half,
+            three_quarters,
+            whole,
+        } = others;
+        [quarter, half, three_quarters, whole]
+    };
+    assert_eq!(counts(&world, holder, shared), [1, 1, 0, 0]);
+    assert_eq!(world.node(holder).sent_bytes(shared), 0);
+    let mut download = Download::begin(&mut world, asker, &torrent);
+    let done = world.run_until(Duration::from_secs(120), |world| download.step(world));
+    assert!(done, "{} bytes", download.bytes.len());
+    world.run_for(Duration::from_secs(60));
+    // Now the asker is one more who has all of it, and he knows of both.
+    assert_eq!(counts(&world, holder, shared), [2, 2, 1, 1]);
+    assert_eq!(counts(&world, asker, download.torrent), [2, 2, 1, 1]);
+    let given = world.node(holder).sent_bytes(shared);
+    // At least the half that the other has not.
+    let length = torrent.content.len() as u64;
+    let least = length - u64::from(all / 2) * PIECE as u64;
+    assert!((least..2 * length).contains(&given), "{given} bytes");
+    assert_eq!(world.node(asker).sent_bytes(download.torrent), 0);
+}
+
+/// Tabs that are the only ORDBs, of which the first shares; and one of the others whom nobody told
+/// of it, but who is linked to one that was told, if there is one.
+fn tabs_of_which_one_shares(
+    world: &mut World,
+    torrent: &TestTorrent,
+    mut configure: impl FnMut(&mut Config),
+) -> (NodeIndex, Vec<NodeIndex>, Option<NodeIndex>) {
+    let bridge = world.add_router(Roles::BRIDGE.with(Roles::ROUTER), &[], |_| {});
+    for _ in 0..3 {
+        world.add_router(Roles::ROUTER, &[bridge], |_| {});
+    }
+    // Nobody keeps a swarm's content.
+    let tabs: Vec<NodeIndex> = (0..6)
+        .map(|_| world.add_tab_router(&[bridge], Nat::HOME, &mut configure))
+        .collect();
+    let stand = world.run_until(Duration::from_secs(120), |world| {
+        let mut nodes = tabs.iter().map(|tab| world.node(*tab));
+        nodes.all(|node| node.is_joined() && node.circuits().len() >= 6)
+    });
+    assert!(stand, "seed {}", world.seed());
+    hold(world, tabs[0], torrent, 0..pieces(torrent, PIECE), true);
+    // What it asked before it was given the pieces is forgotten by then.
+    world.run_for(Duration::from_secs(100));
+    let told = |tab: NodeIndex| {
+        let views = world.node(tab).views();
+        views.iter().any(|(_, _, name)| *name == torrent.name)
+    };
+    let knows = tabs.iter().filter(|tab| told(**tab));
+    let knows: Vec<RsaId> = knows.map(|tab| world.router(*tab).rsa).collect();
+    let linked = |tab: NodeIndex| {
+        let neighbours = world.node(tab).neighbours();
+        neighbours.iter().any(|it| knows.contains(&it.rsa))
+    };
+    let mut others = tabs[1..].iter().copied();
+    let ordb = others.find(|tab| !told(*tab) && linked(*tab));
+    (bridge, tabs, ordb)
+}
+
+/// Somebody asks this ORDB alone.
+fn ask_one(
+    world: &mut World,
+    torrent: &TestTorrent,
+    bridge: NodeIndex,
+    ordb: NodeIndex,
+) -> Download {
+    let mut last = (*world.router(ordb)).clone();
+    last.introducers = vec![world.router(bridge).rsa];
+    let path = vec![world.router(bridge), Arc::new(last)];
+    let asker = world.add_client();
+    let circuit = world.call(asker, |node, now| node.build_circuit(now, path));
+    let circuit = circuit.expect("a circuit");
+    world.run_for(Duration::from_secs(10));
+    let download = Download::begin(world, asker, torrent);
+    let id = download.torrent;
+    let given = world.call(asker, |node, now| node.add_source(now, id, circuit));
+    given.expect("a source");
+    download
+}
+
+fn names_told(world: &World, tabs: &[NodeIndex]) -> u64 {
+    let told = tabs
+        .iter()
+        .map(|tab| world.node(*tab).counters().names_told);
+    told.sum()
+}
+
+#[test]
 fn an_ordb_that_was_told_nothing_finds_by_kademlia_one_that_was() {
     for seed in 50..52 {
         let mut world = World::new(seed, LinkModel::default());
         let torrent = TestTorrent::new(seed, 400_000, PIECE);
-        let bridge = world.add_router(Roles::BRIDGE.with(Roles::ROUTER), &[], |_| {});
-        for _ in 0..3 {
-            world.add_router(Roles::ROUTER, &[bridge], |_| {});
-        }
-        // Tabs are the only ORDBs; nobody keeps a swarm's content.
-        let tabs: Vec<NodeIndex> = (0..6)
-            .map(|_| world.add_tab_router(&[bridge], Nat::HOME, |_| {}))
-            .collect();
-        let stand = world.run_until(Duration::from_secs(120), |world| {
-            let mut nodes = tabs.iter().map(|tab| world.node(*tab));
-            nodes.all(|node| node.is_joined() && node.circuits().len() >= 6)
-        });
-        assert!(stand, "seed {seed}");
-        let holder = tabs[0];
-        hold(
-            &mut world,
-            holder,
-            &torrent,
-            0..pieces(&torrent, PIECE),
-            true,
-        );
-        world.run_until(Duration::from_secs(30), |_| false);
-        let told = |world: &World, tab: NodeIndex| {
-            let node = world.node(tab);
-            node.views()
-                .iter()
-                .any(|(_, _, name)| *name == torrent.name)
-        };
-        let ordb = tabs[1..].iter().copied().find(|tab| !told(&world, *tab));
+        let alone = |config: &mut Config| config.limits.told_neighbours = 0;
+        let (bridge, tabs, ordb) = tabs_of_which_one_shares(&mut world, &torrent, alone);
         let ordb = ordb.expect("three of five were told");
-        // Somebody asks that one alone.
-        let mut last = (*world.router(ordb)).clone();
-        last.introducers = vec![world.router(bridge).rsa];
-        let path = vec![world.router(bridge), Arc::new(last)];
-        let asker = world.add_client();
-        let circuit = world.call(asker, |node, now| node.build_circuit(now, path));
-        let circuit = circuit.expect("a circuit");
-        world.run_until(Duration::from_secs(10), |_| false);
-        let mut download = Download::begin(&mut world, asker, &torrent);
-        let id = download.torrent;
-        let given = world.call(asker, |node, now| node.add_source(now, id, circuit));
-        given.expect("a source");
+        let before = world.node(ordb).counters().names_looked_up;
+        let mut download = ask_one(&mut world, &torrent, bridge, ordb);
         let done = world.run_until(Duration::from_secs(60), |world| download.step(world));
         assert!(done, "seed {seed}: {} bytes", download.bytes.len());
         assert!(download.bytes == torrent.content, "seed {seed}");
         assert_eq!(world.node(ordb).gauges().relays, 1, "seed {seed}");
-        println!("found after {:?}", world.now());
+        let looked_up = world.node(ordb).counters().names_looked_up;
+        assert_eq!(looked_up, before + 1, "seed {seed}");
+        assert_eq!(names_told(&world, &tabs), 0);
+    }
+}
+
+#[test]
+fn an_ordb_that_was_told_nothing_has_heard_of_one_that_was() {
+    for seed in 52..55 {
+        let mut world = World::new(seed, LinkModel::default());
+        let torrent = TestTorrent::new(seed, 400_000, PIECE);
+        let (bridge, tabs, ordb) = tabs_of_which_one_shares(&mut world, &torrent, |_| {});
+        let ordb = ordb.expect("three of five were told");
+        let told = names_told(&world, &tabs);
+        assert!(told > 0, "seed {seed}");
+        let before = world.node(ordb).counters().names_looked_up;
+        let mut download = ask_one(&mut world, &torrent, bridge, ordb);
+        let done = world.run_until(Duration::from_secs(60), |world| download.step(world));
+        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
+        assert!(download.bytes == torrent.content, "seed {seed}");
+        assert_eq!(world.node(ordb).gauges().relays, 1, "seed {seed}");
+        // And nobody had to look it up.
+        let looked_up = world.node(ordb).counters().names_looked_up;
+        assert_eq!(looked_up, before, "seed {seed}");
+        println!(
+            "seed {seed}: {told} messages, found after {:?}",
+            world.now()
+        );
+    }
+}
+
+#[test]
+fn a_neighbour_is_told_of_a_name_once() {
+    for seed in 55..57 {
+        let mut world = World::new(seed, LinkModel::default());
+        let torrent = TestTorrent::new(seed, 400_000, PIECE);
+        let (_, tabs, _) = tabs_of_which_one_shares(&mut world, &torrent, |_| {});
+        let first = names_told(&world, &tabs);
+        // At most each of those who were told tells each of those who were not.
+        assert!((1..=3 * 3).contains(&first), "seed {seed}: {first}");
+        // Others share it as well: of those who are told now, all neighbours that have told them
+        // of it know it.
+        for tab in &tabs[1..4] {
+            hold(&mut world, *tab, &torrent, 0..pieces(&torrent, PIECE), true);
+        }
+        world.run_for(Duration::from_secs(60));
+        let second = names_told(&world, &tabs);
+        let most = (tabs.len() * (tabs.len() - 1)) as u64;
+        assert!(second <= most, "seed {seed}: {second} of {most}");
+        // Some circuits go and others come; nothing is told again for its own sake.
+        world.run_for(Duration::from_secs(600));
+        let third = names_told(&world, &tabs);
+        assert!(third <= second + most / 2, "seed {seed}: {third}, {second}");
+        println!("seed {seed}: {first}, {second}, {third} messages");
+    }
+}
+
+#[test]
+fn what_was_told_and_is_not_so_costs_a_try() {
+    for seed in 57..59 {
+        let mut world = World::new(seed, LinkModel::default());
+        let torrent = TestTorrent::new(seed, 400_000, PIECE);
+        let (bridge, tabs, ordb) = tabs_of_which_one_shares(&mut world, &torrent, |_| {});
+        let ordb = ordb.expect("three of five were told");
+        let facilitator = ORDB.with(Roles::FACILITATOR);
+        let has_it = world.add_router(facilitator, &[bridge], |_| {});
+        let (info, content) = (torrent.info.clone(), torrent.content.clone());
+        world
+            .library(has_it)
+            .put(torrent.name, info, content, Manner::Honest);
+        world.run_for(Duration::from_secs(120));
+        // Who was told still says so: none of them can give it any more.
+        world.kill(tabs[0]);
+        let mut download = ask_one(&mut world, &torrent, bridge, ordb);
+        let began = world.now();
+        let done = world.run_until(Duration::from_secs(120), |world| download.step(world));
+        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
+        assert!(download.bytes == torrent.content, "seed {seed}");
+        println!("seed {seed}: {:?}", world.now().saturating_since(began));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use crate::torrent::Infohash;
-use crate::wire::DbInfo;
+use crate::wire::{DbInfo, Holders};
 
 /// Names that were told of. Whoever tells fills it; when it is full, what was told longest ago is
 /// forgotten.
@@ -36,6 +36,9 @@ pub(crate) struct Adverts {
     circuits: BTreeMap<u64, BTreeSet<Infohash>>,
     /// Names of which nobody tells any longer, not taken yet; at most as many as were told of.
     gone: Vec<Infohash>,
+    /// Names of which others tell than before, not taken yet: [`MAX_NAMES`] at most. One more is
+    /// told of at its next change.
+    changed: BTreeSet<Infohash>,
 }
 
 impl Adverts {
@@ -59,6 +62,9 @@ impl Adverts {
         if let Some(known) = holders.iter_mut().find(|known| known.circuit == circuit) {
             let is_new = known.percent != percent;
             (known.percent, known.told) = (percent, now);
+            if is_new {
+                self.note_changed(name);
+            }
             return is_new;
         }
         let gone = (holders.len() >= MAX_HOLDERS).then(|| holders.pop_back());
@@ -71,6 +77,7 @@ impl Adverts {
         if let Some(gone) = gone.flatten() {
             self.untell(gone.circuit, &name);
         }
+        self.note_changed(name);
         true
     }
 
@@ -130,6 +137,36 @@ impl Adverts {
         gone
     }
 
+    /// Names of which others tell than when this was asked last.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<Infohash> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// How many hold a name, of those who told over other circuits than `except`.
+    pub(crate) fn holders(&self, name: &Infohash, except: Option<u64>) -> Holders {
+        let told = self.names.get(name).into_iter().flatten();
+        let others = told.filter(|advert| Some(advert.circuit) != except);
+        others.fold(Holders::default(), |holders, advert| {
+            holders.with(advert.percent)
+        })
+    }
+
+    /// The circuits over which a name was told.
+    pub(crate) fn tellers(&self, name: &Infohash) -> impl Iterator<Item = u64> + '_ {
+        let told = self.names.get(name).into_iter().flatten();
+        told.map(|advert| advert.circuit)
+    }
+
+    /// The names that were told of.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Infohash> {
+        self.names.keys()
+    }
+
+    /// Whether nothing was told.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// Whether anybody told of a name.
     pub(crate) fn has(&self, name: &Infohash) -> bool {
         self.names.get(name).is_some_and(|it| !it.is_empty())
@@ -143,11 +180,22 @@ impl Adverts {
 
     fn remove_holder(&mut self, circuit: u64, name: &Infohash) {
         if let Some(holders) = self.names.get_mut(name) {
+            let before = holders.len();
             holders.retain(|holder| holder.circuit != circuit);
+            let is_changed = holders.len() != before;
             if holders.is_empty() {
                 self.names.remove(name);
                 self.gone.push(*name);
             }
+            if is_changed {
+                self.note_changed(*name);
+            }
+        }
+    }
+
+    fn note_changed(&mut self, name: Infohash) {
+        if self.changed.len() < MAX_NAMES {
+            self.changed.insert(name);
         }
     }
 

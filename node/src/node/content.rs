@@ -55,6 +55,8 @@ pub(crate) struct Torrent {
     over: bool,
     /// By choice: offered over circuits of its own.
     pub(crate) shared: bool,
+    /// Bytes of its content that others were given.
+    pub(crate) sent_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +165,7 @@ impl Node {
                 avoid: BTreeMap::new(),
                 over: false,
                 shared: false,
+                sent_bytes: 0,
             },
         );
         self.torrents_dirty.insert(id);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::crypto::relay::BODY_LEN;
+use crate::crypto::relay::{BODY_LEN, Body};
 use crate::ids::{CircuitId, StreamId, TorrentId};
 use crate::node::Node;
 use crate::node::content::{Torrent, percent_told};
@@ -19,8 +19,8 @@ use crate::ordb::{ContentAnswer, ContentWant, StreamKey};
 use crate::time::Instant;
 use crate::torrent::Infohash;
 use crate::wire::{
-    CELL_LEN, DbEnd, DbEndReason, DbInfo, DbQuery, DestroyReason, RelayCommand, RelayHeader,
-    RelayMessage, Roles, Section,
+    CELL_LEN, DbData, DbEnd, DbEndReason, DbInfo, DbQuery, DbTold, Decode, DestroyReason, Holders,
+    RelayCommand, RelayHeader, RelayMessage, Roles, Section, split_relay,
 };
 
 /// Circuits over which a shared torrent is offered.
@@ -28,6 +28,30 @@ pub(crate) const SHARES: usize = 3;
 
 /// How often what is held is told again to those who were told, so that they keep it.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
+
+/// How many others hold a torrent, as the ORDB at the end of a circuit says: of each of its two
+/// names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Others {
+    v1: Holders,
+    v2: Holders,
+}
+
+impl Others {
+    /// An ORDB says it anew.
+    pub(crate) fn with(self, told: &DbTold) -> Self {
+        match told.name {
+            Infohash::V1(_) => Others {
+                v1: told.holders,
+                ..self
+            },
+            Infohash::V2(_) => Others {
+                v2: told.holders,
+                ..self
+            },
+        }
+    }
+}
 
 /// What can be said to whoever asks for a block now.
 enum Held {
@@ -206,9 +230,11 @@ impl Node {
                 break;
             };
             let counted = RelayHeader::of(&body).command == RelayCommand::DB_DATA;
+            let content = content_bytes(&body);
             self.send_own_body(CircuitId(to.circuit), &mut body, counted);
             if counted {
                 self.rates.up.take(self.now, CELL_LEN as u64);
+                self.count_sent(CircuitId(to.circuit), content);
             }
         }
         let (at, _) = self.holder.poll_timeout();
@@ -219,6 +245,30 @@ impl Node {
             at
         };
         self.timers.set(Wake::Holder, at);
+    }
+
+    /// So much of a torrent's content went over one of its circuits.
+    fn count_sent(&mut self, circuit: CircuitId, bytes: u64) {
+        let own = self.circuits.get(&circuit);
+        let id = own.and_then(|own| own.purpose.torrent());
+        if let Some(torrent) = id.and_then(|id| self.torrents.get_mut(&id)) {
+            torrent.sent_bytes = torrent.sent_bytes.saturating_add(bytes);
+        }
+    }
+
+    /// Bytes of a torrent's content that were sent to others since it was opened.
+    pub fn sent_bytes(&self, id: TorrentId) -> u64 {
+        let torrent = self.torrents.get(&id);
+        torrent.map_or(0, |torrent| torrent.sent_bytes)
+    }
+
+    /// How many others are known to hold a torrent: as many as the ORDB says that knows of most.
+    /// Each ORDB knows who told it alone, so there may be more.
+    pub fn availability(&self, id: TorrentId) -> Holders {
+        let circuits = self.circuits.values();
+        let of_it = circuits.filter(|own| own.purpose.torrent() == Some(id));
+        let said = of_it.map(|own| own.others.v1.max(own.others.v2));
+        said.fold(Holders::default(), Holders::max)
     }
 
     fn answer_held(&mut self, want: &ContentWant) {
@@ -359,6 +409,19 @@ impl Node {
         self.torrents
             .values()
             .find(|torrent| torrent.percent_told() > 0 && torrent.names().contains(name))
+    }
+}
+
+/// Bytes of content in a DB_DATA.
+fn content_bytes(body: &Body) -> u64 {
+    let Ok((header, data)) = split_relay(body) else {
+        return 0;
+    };
+    match DbData::from_bytes(data) {
+        Ok(data) if header.command == RelayCommand::DB_DATA && data.section == Section::CHUNKS => {
+            data.data.len() as u64
+        }
+        _ => 0,
     }
 }
 

@@ -102,6 +102,9 @@ pub struct Limits {
     pub relay_bytes: usize,
     /// Bytes of an info dictionary.
     pub metadata_bytes: usize,
+    /// Neighbouring ORDBs that are told which names can be asked for here, and are listened to; 0
+    /// is nobody.
+    pub told_neighbours: usize,
     /// How long a name is looked for before its asker is told that nobody has it.
     pub find_timeout: Duration,
 }
@@ -140,6 +143,7 @@ impl Default for Limits {
             store_bytes: 256 << 20,
             relay_bytes: 64 << 20,
             metadata_bytes: 16 << 20,
+            told_neighbours: 8,
             find_timeout: Duration::from_secs(90),
         }
     }

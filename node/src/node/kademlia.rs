@@ -372,7 +372,7 @@ impl Node {
             }
             KadEvent::Renew(name) => {
                 self.relays.adverts.expire(self.now);
-                self.withdraw_names();
+                self.adverts_changed();
                 self.sign_descriptor(Some(name), DescriptorFor::Provided(name));
             }
             KadEvent::Published { kept, .. } => tracing::debug!(kept, "a name is published"),

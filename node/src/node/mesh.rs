@@ -192,7 +192,7 @@ impl Node {
     }
 
     /// Tells a neighbour who we are, and asks the same of it.
-    fn greet(&mut self, link: LinkId, rsa: RsaId) {
+    pub(crate) fn greet(&mut self, link: LinkId, rsa: RsaId) {
         let own = self.own_descriptor().map(Box::new);
         // If it cannot be asked, its link is as good as gone.
         let _ = self.ask(rsa, &[], Question::Ping(own), AskPurpose::Greeting(link));
@@ -217,9 +217,11 @@ impl Node {
 
     fn forget_neighbour(&mut self, link: LinkId) {
         let gone = self.mesh.remove(link);
-        if let Some(rsa) = gone.map(|gone| gone.ids.rsa)
-            && self.mesh.link_to(&rsa).is_none()
-        {
+        let Some(rsa) = gone.map(|gone| gone.ids.rsa) else {
+            return;
+        };
+        self.telling_gone(link, rsa);
+        if self.mesh.link_to(&rsa).is_none() {
             self.kademlia_unlinked(rsa);
         }
     }

@@ -9,6 +9,7 @@ pub mod bridge_line;
 mod bridges;
 mod content;
 mod directory;
+mod heard;
 mod holding;
 mod introduce;
 mod io;
@@ -23,6 +24,7 @@ mod relaying;
 mod routing;
 mod signing;
 mod stored;
+mod telling;
 mod throttle;
 mod timers;
 
@@ -64,6 +66,7 @@ use rates::Buckets;
 use relaying::Relays;
 use routing::Routed;
 use signing::Signing;
+use telling::Telling;
 use throttle::Throttle;
 use timers::{Timers, Wake};
 
@@ -93,6 +96,10 @@ pub struct Counters {
     pub circuits_begun: u64,
     /// Those of them that were never built.
     pub circuits_failed: u64,
+    /// Names that other ORDBs were told of, or no longer.
+    pub names_told: u64,
+    /// Names that were looked up in Kademlia for those who ask.
+    pub names_looked_up: u64,
 }
 
 /// What a node holds now.
@@ -159,6 +166,7 @@ pub struct Node {
     /// Chunks that the host is asked for on its behalf; bounded by what it may have ahead.
     holder_loading: BTreeSet<(Infohash, u32)>,
     relays: Relays,
+    telling: Telling,
     counters: Counters,
 }
 
@@ -210,6 +218,7 @@ impl Node {
             holder_dirty: false,
             holder_loading: BTreeSet::new(),
             relays: Relays::default(),
+            telling: Telling::new(),
             counters: Counters::default(),
             config,
         };
@@ -333,6 +342,7 @@ impl Node {
             Wake::Sweep => self.sweep(),
             Wake::Asks => self.expire_asks(),
             Wake::Kademlia => self.wake_kademlia(),
+            Wake::Telling => self.tell(),
             Wake::Carry => self.carry_on(),
             Wake::Build(circuit) => self.own_late(circuit),
             Wake::Extend(routed) => self.routed_late(routed),

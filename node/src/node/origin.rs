@@ -14,6 +14,7 @@ use crate::crypto::relay::{BODY_LEN, Body, Tag};
 use crate::ids::{CircuitId, LinkId, StreamId, TorrentId};
 use crate::link::Expected;
 use crate::node::Node;
+use crate::node::holding::Others;
 use crate::node::io::{CircuitStatus, Event, Target};
 use crate::node::links::{Link, Owner};
 use crate::node::mesh::Way;
@@ -83,6 +84,8 @@ pub(crate) struct Own {
     pub(crate) opened: Option<Instant>,
     /// How much of its torrent its ORDB was last told to be held here, and when.
     pub(crate) told: Option<(u8, Instant)>,
+    /// How many others its ORDB says to hold it.
+    pub(crate) others: Others,
     /// Whether a cell came since the last sweep.
     busy: bool,
 }
@@ -312,6 +315,7 @@ impl Node {
                 streams: BTreeMap::new(),
                 opened: None,
                 told: None,
+                others: Others::default(),
                 busy: true,
             }),
         );
@@ -513,6 +517,12 @@ impl Node {
             {
                 self.handle_peer_answer(Way::Own(id), answer);
             }
+            (RelayMessage::DbTold(told), None)
+                if matches!(own.purpose, Purpose::Bridge(_) | Purpose::Neighbour(_)) =>
+            {
+                self.handle_told_of(Way::Own(id), &told);
+            }
+            (RelayMessage::DbTold(told), None) => own.others = own.others.with(&told),
             // What is held here is asked for by the ORDB that was told of it.
             (RelayMessage::DbQuery(query), Some(stream)) if stream.is_backward() => {
                 self.held_query(id, stream, &query);

@@ -77,6 +77,13 @@ impl Relays {
         self.relays.len()
     }
 
+    /// A neighbour says that it can be asked for a name.
+    pub(crate) fn handle_heard(&mut self, name: Infohash) {
+        if self.relays.contains_key(&name) {
+            self.dirty.insert(name);
+        }
+    }
+
     /// The requester looks at the clock.
     pub(crate) fn handle_timeout(&mut self, now: Instant, name: Infohash) {
         if let Some(relay) = self.relays.get_mut(&name) {
@@ -92,7 +99,7 @@ impl Node {
         match want {
             ContentWant::Open { name } => {
                 let has_host = self.config.roles.contains(Roles::FACILITATOR);
-                if has_host && !self.relays.adverts.has(&name) {
+                if has_host && !self.relays.adverts.has(&name) && !self.has_heard(&name) {
                     return self.emit(Event::Content(want));
                 }
                 self.open_relay(name, None);
@@ -180,7 +187,8 @@ impl Node {
             }
             return;
         }
-        let others = self.relays.adverts.has(&name) || self.is_joined();
+        let told = self.relays.adverts.has(&name) || self.has_heard(&name);
+        let others = told || self.is_joined();
         if host_tried.is_some() && !was_relayed && others {
             // Somebody told of it meanwhile, or told another ORDB.
             return self.open_relay(name, host_tried);
@@ -208,7 +216,7 @@ impl Node {
         if !was_known && self.relays.adverts.has(&info.name) {
             self.publish_name(info.name.key());
         }
-        self.withdraw_names();
+        self.adverts_changed();
         if self.relays.handed_over.contains(&info.name)
             && !self.relays.relays.contains_key(&info.name)
             && self.relays.adverts.has(&info.name)
@@ -228,11 +236,13 @@ impl Node {
         }
     }
 
-    /// Says no longer in Kademlia that this is an ORDB for names that nobody tells of any more.
-    pub(crate) fn withdraw_names(&mut self) {
+    /// Others tell of names than before. Of which nobody tells any more, Kademlia is told no longer
+    /// that this is an ORDB for them.
+    pub(crate) fn adverts_changed(&mut self) {
         for name in self.relays.adverts.take_gone() {
             self.unpublish_name(name.key());
         }
+        self.tell_changes();
     }
 
     fn open_relay(&mut self, name: Infohash, host_tried: Option<Tried>) {

@@ -16,8 +16,8 @@ use crate::ordb::StreamKey;
 use crate::torrent::Infohash;
 use crate::wire::{
     CellBody, CircId, Command, Create2, CreateFast, Created2, CreatedFast, DbEnd, DbEndReason,
-    DbFindPeer, DbFoundPeer, Descriptor, DestroyReason, End, EndReason, Extend2, Extended2,
-    HandshakeType, LinkSpecifier, RelayCommand, RelayHeader, RelayMessage, Resolved,
+    DbFindPeer, DbFoundPeer, DbQuery, Descriptor, DestroyReason, End, EndReason, Extend2,
+    Extended2, HandshakeType, LinkSpecifier, RelayCommand, RelayHeader, RelayMessage, Resolved,
     ResolvedAnswer, Roles, Sendme, Truncated, encode_relay, relay_padding, split_relay,
 };
 use std::net::SocketAddr;
@@ -268,6 +268,7 @@ impl Node {
                 self.end_routed(key, DestroyReason::PROTOCOL);
             }
             (RelayMessage::DbInfo(info), Some(_)) => self.handle_info(key, &info),
+            (RelayMessage::DbTold(told), None) => self.handle_told_of(Way::Back(key), &told),
             (
                 message @ (RelayMessage::DbConnected(_)
                 | RelayMessage::DbData(_)
@@ -290,6 +291,9 @@ impl Node {
                         return self.end_routed(key, DestroyReason::RESOURCELIMIT);
                     }
                     self.server_dirty = true;
+                    if let DbQuery::Open { name, .. } = query {
+                        self.tell_asker(key, name);
+                    }
                 } else {
                     let end = DbEnd {
                         reason: DbEndReason::UNAVAILABLE,

@@ -29,6 +29,8 @@ pub(crate) enum Wake {
     Torrent(TorrentId),
     /// Kademlia wants to look at the clock.
     Kademlia,
+    /// Others are to be told what was told here.
+    Telling,
     /// What others' circuits wait with may go on.
     Carry,
     /// A question to a peer is late.

@@ -6,7 +6,7 @@ use crate::ids::TorrentId;
 use crate::node::{BridgeLine, BridgeState, Event, LinkTransport, NeighbourStatus, Node};
 use crate::ordb::Failure;
 use crate::torrent::Metainfo;
-use crate::wire::Roles;
+use crate::wire::{Holders, Roles};
 
 /// Kademlia's: one for each bit of an ID.
 const BUCKETS: usize = 160;
@@ -193,10 +193,22 @@ fn torrent(node: &Node, id: TorrentId) -> Value {
         "verified_in_all_bytes": progress.verified_in_all_bytes,
         "wasted_bytes": progress.wasted_bytes,
         "rate_bytes_per_second": progress.rate_bytes_per_second,
+        "sent_bytes": node.sent_bytes(id),
+        "availability": availability(&node.availability(id)),
         "verified": verified,
         "sources": sources,
         "error": failure.map(ToString::to_string),
     })
+}
+
+/// How many others hold so much or more.
+fn availability(others: &Holders) -> Value {
+    json!([
+        { "percent": 25, "count": others.quarter },
+        { "percent": 50, "count": others.half },
+        { "percent": 75, "count": others.three_quarters },
+        { "percent": 100, "count": others.whole },
+    ])
 }
 
 /// What a torrent holds, padding left out.

@@ -347,6 +347,69 @@ codec!(DbInfo {
     name
 });
 
+/// How many told an ORDB that they hold a torrent: each count is of those who hold so much or
+/// more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// 25 %.
+    pub quarter: u16,
+    /// 50 %.
+    pub half: u16,
+    /// 75 %.
+    pub three_quarters: u16,
+    /// All of it.
+    pub whole: u16,
+}
+codec!(Holders {
+    quarter,
+    half,
+    three_quarters,
+    whole
+});
+
+impl Holders {
+    /// One more, who holds so much.
+    #[must_use]
+    pub fn with(self, percent: u8) -> Self {
+        let add = |count: u16, least| count.saturating_add(u16::from(percent >= least));
+        Holders {
+            quarter: add(self.quarter, 25),
+            half: add(self.half, 50),
+            three_quarters: add(self.three_quarters, 75),
+            whole: add(self.whole, 100),
+        }
+    }
+
+    /// Of each count the larger one.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Holders {
+            quarter: self.quarter.max(other.quarter),
+            half: self.half.max(other.half),
+            three_quarters: self.three_quarters.max(other.three_quarters),
+            whole: self.whole.max(other.whole),
+        }
+    }
+}
+
+/// DB_TOLD, ORDB to those whose circuits a torrent's are, and to ORDBs that are its neighbours:
+/// `life u16` in seconds, four counts `u16`, the infohash as in DB_QUERY. Nobody who holds any of
+/// it takes back what was told to a neighbour before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DbTold {
+    /// How long it counts.
+    pub life_seconds: u16,
+    /// How many hold it.
+    pub holders: Holders,
+    /// Of what.
+    pub name: Infohash,
+}
+codec!(DbTold {
+    life_seconds,
+    holders,
+    name
+});
+
 /// DB_FIND_PEER: `form u8`, then what the form has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DbFindPeer {

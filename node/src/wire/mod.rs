@@ -34,7 +34,7 @@ pub use create::{
 };
 pub use db::{
     BLOCK_LEN, BlockRange, DbConnected, DbData, DbEnd, DbEndReason, DbFindPeer, DbFoundPeer,
-    DbInfo, DbQuery, MAX_ASK_BLOCKS, MAX_DB_DATA, Section, Tried,
+    DbInfo, DbQuery, DbTold, Holders, MAX_ASK_BLOCKS, MAX_DB_DATA, Section, Tried,
 };
 pub use descriptor::{
     Descriptor, DescriptorBody, DescriptorError, MAX_DESCRIPTOR_ADDRESSES,

@@ -5,8 +5,8 @@ use super::stream::{
     Begin, Connected, End, Extend2, Extended2, Resolve, Resolved, Sendme, Truncated, Xoff, Xon,
 };
 use super::{
-    CELL_BODY_LEN, DbConnected, DbData, DbEnd, DbFindPeer, DbFoundPeer, DbInfo, DbQuery, Decode,
-    DecodeError, Encode, EncodeError, PeerAnswer, PeerAsk, Reader, Writer,
+    CELL_BODY_LEN, DbConnected, DbData, DbEnd, DbFindPeer, DbFoundPeer, DbInfo, DbQuery, DbTold,
+    Decode, DecodeError, Encode, EncodeError, PeerAnswer, PeerAsk, Reader, Writer,
 };
 use crate::ids::StreamId;
 
@@ -19,7 +19,7 @@ pub const RELAY_DATA_MAX: usize = CELL_BODY_LEN - RELAY_HEADER_LEN;
 pub type RelayBody = [u8; CELL_BODY_LEN];
 
 numbers! {
-    /// What a relay message is. tor-spec, "Relay cells"; 224 to 232 are Chive's, in a range that
+    /// What a relay message is. tor-spec, "Relay cells"; 224 to 233 are Chive's, in a range that
     /// Tor leaves free and answers as it answers anything unknown.
     RelayCommand(u8) {
         /// Opens a stream to an address.
@@ -86,6 +86,8 @@ numbers! {
         PEER_ASK = 231,
         /// A peer's answer.
         PEER_ANSWER = 232,
+        /// How many told an ORDB that they hold a torrent.
+        DB_TOLD = 233,
     }
 }
 
@@ -134,7 +136,8 @@ impl RelayCommand {
             | RelayCommand::CONFLUX_LINKED_ACK
             | RelayCommand::CONFLUX_SWITCH
             | RelayCommand::PADDING_NEGOTIATE
-            | RelayCommand::PADDING_NEGOTIATED => StreamRule::Forbidden,
+            | RelayCommand::PADDING_NEGOTIATED
+            | RelayCommand::DB_TOLD => StreamRule::Forbidden,
             _ => StreamRule::Either,
         }
     }
@@ -354,6 +357,8 @@ messages! {
     DbEnd(DbEnd) = DB_END,
     /// What an ORDB has.
     DbInfo(DbInfo) = DB_INFO,
+    /// How many hold a torrent.
+    DbTold(DbTold) = DB_TOLD,
     /// Asks for routers, or registers one.
     DbFindPeer(DbFindPeer) = DB_FIND_PEER,
     /// A router.

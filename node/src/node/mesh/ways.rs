@@ -23,7 +23,7 @@ pub(crate) enum Way {
 
 impl Node {
     /// The circuit to a neighbour, if it stands.
-    pub(super) fn open_way_of(&self, link: LinkId) -> Option<Way> {
+    pub(crate) fn open_way_of(&self, link: LinkId) -> Option<Way> {
         let way = self.mesh.neighbours.get(&link)?.way?;
         match way {
             Way::Own(circuit) => self.circuits.get(&circuit)?.opened.map(|_| way),
@@ -110,7 +110,7 @@ impl Node {
 
     /// Who asks, if it is the neighbour itself: a circuit that was extended to here may be
     /// anybody's, whose name nobody needs to know.
-    pub(super) fn asker(&self, way: Way, link: LinkId) -> Option<RsaId> {
+    pub(crate) fn asker(&self, way: Way, link: LinkId) -> Option<RsaId> {
         let is_peers = match way {
             Way::Own(_) => true,
             Way::Back(routed) => self.routed.get(&routed)?.is_peers,
@@ -120,7 +120,7 @@ impl Node {
     }
 
     /// The link that a circuit's peer is at.
-    pub(super) fn link_of(&self, way: Way) -> Option<LinkId> {
+    pub(crate) fn link_of(&self, way: Way) -> Option<LinkId> {
         match way {
             Way::Own(circuit) => self.circuits.get(&circuit).map(|own| own.link()),
             Way::Back(routed) => self

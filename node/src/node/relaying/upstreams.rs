@@ -101,7 +101,7 @@ impl Node {
     /// A circuit of another's is gone: with it who told over it, and what he was asked.
     pub(crate) fn relays_circuit_gone(&mut self, circuit: u64) {
         self.relays.adverts.handle_circuit_gone(circuit);
-        self.withdraw_names();
+        self.adverts_changed();
         self.relays.numbers.remove(&circuit);
         let back = Way::Back(circuit);
         let mut lost = Vec::new();
@@ -204,7 +204,7 @@ impl Node {
         if let (Way::Back(circuit), true) = (upstream.way, for_good) {
             relay.avoid.insert(circuit);
             self.relays.adverts.remove(circuit, &name);
-            self.withdraw_names();
+            self.adverts_changed();
         }
         self.end_upstream(upstream, reason);
         // A stalled one is still the requester's.
@@ -302,9 +302,17 @@ impl Node {
         if relay.tried.len() >= MAX_TRIED {
             return false;
         }
-        let tried = relay.tried.clone();
-        if !relay.looked_up {
+        let (tried, looked_up) = (relay.tried.clone(), relay.looked_up);
+        let is_late = self.now.saturating_since(relay.began) >= IMPATIENCE;
+        let waits = !relay.building.is_empty() && !is_late;
+        // Who said that it can be asked comes first; Kademlia is asked when nobody is left who did.
+        let heard = self.heard_provider(&name, &tried);
+        if heard.is_none() && !looked_up && waits {
+            return false;
+        }
+        if heard.is_none() && !looked_up {
             let lookup = self.find_providers(name.key());
+            self.counters.names_looked_up += u64::from(lookup.is_some());
             if let Some(relay) = self.relays.relays.get_mut(&name) {
                 (relay.looked_up, relay.lookup) = (true, lookup);
             }
@@ -312,7 +320,14 @@ impl Node {
         let Some(relay) = self.relays.relays.get_mut(&name) else {
             return false;
         };
-        let provider = relay.providers.pop_front();
+        let mut provider = heard.or_else(|| relay.providers.pop_front());
+        // Both may name the same.
+        while provider
+            .as_ref()
+            .is_some_and(|it| tried.contains(&it.ed25519))
+        {
+            provider = relay.providers.pop_front();
+        }
         if provider.is_none() && relay.lookup.is_some() {
             // Facilitators come last.
             return false;

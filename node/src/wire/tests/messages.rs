@@ -378,6 +378,27 @@ fn db_info() {
     );
 }
 
+#[test]
+fn db_told() {
+    //             life; counts at 25, 50, 75 and 100 %; kind, infohash
+    let golden = format!("0708  0009 0005 0002 0001  02 {}", "22".repeat(32));
+    let holders = Holders {
+        quarter: 9,
+        half: 5,
+        three_quarters: 2,
+        whole: 1,
+    };
+    kit(
+        &golden,
+        &DbTold {
+            life_seconds: 1800,
+            holders,
+            name: Infohash::V2(InfohashV2([0x22; 32])),
+        },
+        false,
+    );
+}
+
 fn descriptor() -> (SigningKey, DescriptorBody) {
     let key = SigningKey::from_bytes(&[7; 32]);
     let body = DescriptorBody {
