@@ -204,3 +204,69 @@ fn serving_keeps_to_its_rate() {
     // Three megabytes and what the cells add, at 150 kB a second.
     assert!((19.5..45.0).contains(&held), "{held}");
 }
+
+/// Somebody opens a torrent over one circuit, to this ORDB and no other.
+fn ask_one(
+    world: &mut World,
+    torrent: &TestTorrent,
+    bridge: NodeIndex,
+    ordb: NodeIndex,
+) -> Download {
+    let path = vec![world.router(bridge), world.router(ordb)];
+    let asker = world.add_client();
+    let circuit = world.call(asker, |node, now| node.build_circuit(now, path));
+    let circuit = circuit.expect("a circuit");
+    world.run_for(Duration::from_secs(5));
+    let download = Download::begin(world, asker, torrent);
+    let id = download.torrent;
+    let given = world.call(asker, |node, now| node.add_source(now, id, circuit));
+    given.expect("a source");
+    download
+}
+
+#[test]
+fn what_is_passed_on_and_what_is_held_share_the_rate() {
+    let mut world = World::new(304, LinkModel::default());
+    let held = TestTorrent::new(304, 8_000_000, PIECE);
+    let passed_on = TestTorrent::new(305, 8_000_000, PIECE);
+    let bridge = world.add_router(Roles::BRIDGE.with(Roles::ROUTER), &[], |_| {});
+    for _ in 0..3 {
+        world.add_router(Roles::ROUTER, &[bridge], |_| {});
+    }
+    let ordb = world.add_router(ORDB, &[bridge], |_| {});
+    // It shares one torrent by way of the ORDB, and is one itself for the other.
+    let roles = ORDB.with(Roles::FACILITATOR);
+    let both = world.add_router(roles, &[bridge], |config| config.asks = true);
+    let (info, content) = (passed_on.info.clone(), passed_on.content.clone());
+    world
+        .library(both)
+        .put(passed_on.name, info, content, Manner::Honest);
+    let pieces = held.content.len().div_ceil(PIECE) as u32;
+    hold(&mut world, both, &held, 0..pieces, true);
+    let rates = Rates {
+        up: Some(200_000),
+        down: None,
+    };
+    world.call(both, |node, now| node.set_rates(now, rates));
+    world.run_for(Duration::from_secs(30));
+    let mut of_held = ask_one(&mut world, &held, bridge, ordb);
+    let mut of_passed_on = ask_one(&mut world, &passed_on, bridge, both);
+    let begun = world.run_until(Duration::from_secs(60), |world| {
+        of_held.step(world);
+        of_passed_on.step(world);
+        !of_held.bytes.is_empty() && !of_passed_on.bytes.is_empty()
+    });
+    assert!(begun);
+    let before = (of_held.bytes.len(), of_passed_on.bytes.len());
+    world.run_until(Duration::from_secs(40), |world| {
+        of_held.step(world) | of_passed_on.step(world)
+    });
+    let held = (of_held.bytes.len() - before.0) as f64;
+    let passed_on = (of_passed_on.bytes.len() - before.1) as f64;
+    println!("held {held}, passed on {passed_on} bytes");
+    assert!(held + passed_on > 6_000_000.0, "{held} and {passed_on}");
+    assert!(
+        (0.5..2.0).contains(&(held / passed_on)),
+        "{held} and {passed_on}"
+    );
+}

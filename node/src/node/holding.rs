@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::crypto::relay::{BODY_LEN, Body};
+use crate::crypto::relay::Body;
 use crate::ids::{CircuitId, StreamId, TorrentId};
 use crate::node::Node;
 use crate::node::content::{Torrent, percent_told};
 use crate::node::io::Event;
 use crate::node::origin::Purpose;
-use crate::node::timers::Wake;
 use crate::ordb::{ContentAnswer, ContentWant, StreamKey};
 use crate::time::Instant;
 use crate::torrent::Infohash;
 use crate::wire::{
-    CELL_LEN, DbData, DbEnd, DbEndReason, DbInfo, DbQuery, DbTold, Decode, DestroyReason, Holders,
-    RelayCommand, RelayHeader, RelayMessage, Roles, Section, split_relay,
+    DbData, DbEnd, DbEndReason, DbInfo, DbQuery, DbTold, Decode, DestroyReason, Holders,
+    RelayMessage, Roles, Section, split_relay,
 };
 
 /// Circuits over which a shared torrent is offered.
@@ -210,41 +209,18 @@ impl Node {
         self.holder_dirty = true;
     }
 
-    /// Answers what ORDBs asked of what is held here, as far as windows and links allow.
-    pub(crate) fn pump_holder(&mut self) {
-        self.holder_dirty = false;
-        let mut body = [0; BODY_LEN];
-        loop {
-            while let Some(want) = self.holder.poll_want() {
-                self.answer_held(&want);
-            }
-            let is_held_back = !self.rates.up.is_open(self.now);
-            self.holder.hold_blocks(is_held_back);
-            let (circuits, links) = (&self.circuits, &self.links);
-            let can_send = |key: u64| {
-                circuits
-                    .get(&CircuitId(key))
-                    .is_some_and(|own| own.can_send(links))
-            };
-            let Some(to) = self.holder.poll_transmit(can_send, &mut body) else {
-                break;
-            };
-            let counted = RelayHeader::of(&body).command == RelayCommand::DB_DATA;
-            let content = content_bytes(&body);
-            self.send_own_body(CircuitId(to.circuit), &mut body, counted);
-            if counted {
-                self.rates.up.take(self.now, CELL_LEN as u64);
-                self.count_sent(CircuitId(to.circuit), content);
-            }
+    /// What the server of what is held here wants is given to it.
+    pub(crate) fn answer_wants(&mut self) {
+        while let Some(want) = self.holder.poll_want() {
+            self.answer_held(&want);
         }
-        let (at, _) = self.holder.poll_timeout();
-        let waits = self.holder.has_waiting() && !self.rates.up.is_open(self.now);
-        let at = if waits {
-            at.min(self.rates.up.opens_at())
-        } else {
-            at
-        };
-        self.timers.set(Wake::Holder, at);
+    }
+
+    /// Sends a message of what is held here over one of a torrent's circuits.
+    pub(crate) fn send_held(&mut self, circuit: CircuitId, body: &mut Body, counted: bool) {
+        let content = if counted { content_bytes(body) } else { 0 };
+        self.send_own_body(circuit, body, counted);
+        self.count_sent(circuit, content);
     }
 
     /// So much of a torrent's content went over one of its circuits.
@@ -414,13 +390,9 @@ impl Node {
 
 /// Bytes of content in a DB_DATA.
 fn content_bytes(body: &Body) -> u64 {
-    let Ok((header, data)) = split_relay(body) else {
-        return 0;
-    };
-    match DbData::from_bytes(data) {
-        Ok(data) if header.command == RelayCommand::DB_DATA && data.section == Section::CHUNKS => {
-            data.data.len() as u64
-        }
+    let data = split_relay(body).and_then(|(_, data)| DbData::from_bytes(data));
+    match data {
+        Ok(data) if data.section == Section::CHUNKS => data.data.len() as u64,
         _ => 0,
     }
 }

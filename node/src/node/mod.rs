@@ -22,6 +22,7 @@ mod queue;
 mod rates;
 mod relaying;
 mod routing;
+mod serving;
 mod signing;
 mod stored;
 mod telling;
@@ -65,6 +66,7 @@ use paths::Building;
 use rates::Buckets;
 use relaying::Relays;
 use routing::Routed;
+use serving::Turn;
 use signing::Signing;
 use telling::Telling;
 use throttle::Throttle;
@@ -147,6 +149,8 @@ pub struct Node {
     throttle: Throttle,
     /// How fast it fetches and serves.
     rates: Buckets,
+    /// Who serves next while the rate holds back.
+    turn: Turn,
     registry: Registry,
     mesh: Mesh,
     kademlia: Option<Kademlia>,
@@ -196,6 +200,7 @@ impl Node {
             building: Building::new(now),
             throttle: Throttle::new(now),
             rates: Buckets::new(now),
+            turn: Turn::new(),
             registry: Registry::default(),
             mesh: Mesh::default(),
             kademlia,
@@ -318,10 +323,8 @@ impl Node {
                 self.pump_torrent(torrent);
             } else if let Some(name) = self.relays.dirty.pop_first() {
                 self.pump_relay(name);
-            } else if self.holder_dirty {
-                self.pump_holder();
-            } else if self.server_dirty {
-                self.pump_server();
+            } else if self.holder_dirty || self.server_dirty {
+                self.pump_serving();
             } else if self.kademlia_dirty {
                 self.pump_kademlia();
             } else if self.directory_dirty {

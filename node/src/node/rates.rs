@@ -53,6 +53,11 @@ impl Bucket {
         Some(u64::try_from(bytes).unwrap_or(u64::MAX).max(1))
     }
 
+    /// Whether there is a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// Whether anything may be taken now.
     pub(crate) fn is_open(&self, now: Instant) -> bool {
         self.available(now) != Some(0)

@@ -9,7 +9,7 @@ use crate::crypto::relay::{BODY_LEN, Body, Tag};
 use crate::ids::{LinkId, OnionKey, StreamId};
 use crate::link::{Expected, Side};
 use crate::node::Node;
-use crate::node::links::Owner;
+use crate::node::links::{Link, Owner};
 use crate::node::mesh::Way;
 use crate::node::timers::Wake;
 use crate::ordb::StreamKey;
@@ -17,9 +17,10 @@ use crate::torrent::Infohash;
 use crate::wire::{
     CellBody, CircId, Command, Create2, CreateFast, Created2, CreatedFast, DbEnd, DbEndReason,
     DbFindPeer, DbFoundPeer, DbQuery, Descriptor, DestroyReason, End, EndReason, Extend2,
-    Extended2, HandshakeType, LinkSpecifier, RelayCommand, RelayHeader, RelayMessage, Resolved,
-    ResolvedAnswer, Roles, Sendme, Truncated, encode_relay, relay_padding, split_relay,
+    Extended2, HandshakeType, LinkSpecifier, RelayMessage, Resolved, ResolvedAnswer, Roles, Sendme,
+    Truncated, encode_relay, relay_padding, split_relay,
 };
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -64,6 +65,12 @@ impl Routed {
     /// The link on its client's side.
     pub(crate) fn previous_link(&self) -> LinkId {
         self.previous.0
+    }
+
+    /// Whether a counted cell may go back to its client now, and would at once.
+    pub(crate) fn can_send_back(&self, links: &BTreeMap<LinkId, Box<Link>>) -> bool {
+        let link = links.get(&self.previous.0);
+        self.machine.can_send() && link.is_some_and(|link| link.queue.is_writable())
     }
 
     /// A circuit through which nothing went since the last call gives back what only speed needs.
@@ -522,7 +529,7 @@ impl Node {
     }
 
     /// Sends a plain body to the client; `counted` if flow control counts it.
-    fn send_body_back(&mut self, key: u64, body: &mut Body, counted: bool) {
+    pub(crate) fn send_body_back(&mut self, key: u64, body: &mut Body, counted: bool) {
         let Some(routed) = self.routed.get_mut(&key) else {
             return;
         };
@@ -616,45 +623,6 @@ impl Node {
             }
             _ => false,
         }
-    }
-
-    /// The server's cells, as far as windows and links let them go.
-    pub(crate) fn pump_server(&mut self) {
-        self.server_dirty = false;
-        while let Some(want) = self.server.poll_want() {
-            self.handle_want(want);
-        }
-        let mut body = [0; BODY_LEN];
-        loop {
-            let is_held_back = !self.rates.up.is_open(self.now);
-            self.server.hold_blocks(is_held_back);
-            let (routed, links) = (&self.routed, &self.links);
-            let can_send = |key: u64| {
-                routed.get(&key).is_some_and(|routed| {
-                    let (link, _) = routed.previous;
-                    routed.machine.can_send()
-                        && links
-                            .get(&link)
-                            .is_some_and(|link| link.queue.is_writable())
-                })
-            };
-            let Some(to) = self.server.poll_transmit(can_send, &mut body) else {
-                break;
-            };
-            let counted = RelayHeader::of(&body).command == RelayCommand::DB_DATA;
-            self.send_body_back(to.circuit, &mut body, counted);
-            if counted {
-                self.rates.up.take(self.now, crate::wire::CELL_LEN as u64);
-            }
-        }
-        let (at, _) = self.server.poll_timeout();
-        let waits = self.server.has_waiting() && !self.rates.up.is_open(self.now);
-        let at = if waits {
-            at.min(self.rates.up.opens_at())
-        } else {
-            at
-        };
-        self.timers.set(Wake::Server, at);
     }
 
     /// What this router could say of those who ask it for a name, or offer one: over which link

@@ -332,6 +332,11 @@ impl Server {
         self.holds_blocks = hold;
     }
 
+    /// Circuits for which something waits to be sent.
+    pub fn waiting_circuits(&self) -> usize {
+        self.turns.len()
+    }
+
     /// Whether anything waits to be sent.
     pub fn has_waiting(&self) -> bool {
         !self.turns.is_empty()
