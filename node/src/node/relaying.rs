@@ -22,7 +22,7 @@ use crate::ordb::{
     Config, ContentAnswer, ContentWant, Failure, Requester, RequesterEvent, SourceFailure, SourceId,
 };
 use crate::time::Instant;
-use crate::torrent::{Infohash, Magnet};
+use crate::torrent::{CHUNK_LEN, Infohash, Magnet};
 use crate::wire::{DbEndReason, DbInfo, DestroyReason, Roles, Section, Tried};
 
 /// Names that are asked on at a time. Who asks for more of them is told BUSY.
@@ -263,6 +263,7 @@ impl Node {
             max_metadata_bytes: u32::try_from(limits.metadata_bytes).unwrap_or(u32::MAX),
             max_store_bytes: store,
             max_unverified_bytes: store,
+            max_leaves: 2 * limits.relay_bytes / CHUNK_LEN as usize,
             open_timeout: limits.find_timeout,
             // The node says when it is over: it knows whom else to ask.
             sources_wanted: usize::MAX,
@@ -328,6 +329,11 @@ impl Node {
                 relay.requester.ask_chunks(self.now, blocks);
             }
             Section::PIECE_LAYERS | Section::LEAF_HASHES => {
+                if section == Section::LEAF_HASHES {
+                    for block in blocks.clone() {
+                        relay.requester.ask_leaves(self.now, block);
+                    }
+                }
                 // Asked within the server's limits, which bound this too.
                 relay.waiting.extend(blocks.map(|block| (section, block)));
             }
@@ -437,7 +443,7 @@ impl Node {
                     block,
                     bytes,
                 }),
-                None if relay.requester.is_fetching(section) => {
+                None if relay.requester.is_fetching(section, block) => {
                     relay.waiting.push((section, block));
                 }
                 None => answers.push(ContentAnswer::Failed {

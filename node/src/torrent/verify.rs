@@ -14,9 +14,9 @@ use super::{CHUNK_LEN, HashesError, Metainfo};
 
 const HASH_LEN: usize = size_of::<Sha256Hash>();
 
-/// Leaf hashes that are kept for pieces not yet whole: 4 MiB, the hashes of 2 GiB of content.
-/// Sources fill it by sending right hashes; when it is full the oldest piece's are forgotten, and
-/// that piece is checked as a whole or asked again.
+/// Leaf hashes that are kept, unless their owner keeps fewer: 4 MiB, the hashes of 2 GiB of
+/// content. Sources fill it by sending right hashes and right pieces; when it is full the oldest
+/// piece's are forgotten: that piece is checked as a whole, and nobody is given its hashes.
 const MAX_LEAVES: usize = 1 << 17;
 
 static ZEROS: [u8; CHUNK_LEN as usize] = [0; CHUNK_LEN as usize];
@@ -47,6 +47,7 @@ pub struct Verifier {
     leaves: BTreeMap<u32, Vec<Sha256Hash>>,
     leaf_count: usize,
     oldest_leaves: VecDeque<u32>,
+    max_leaves: usize,
 }
 
 /// A piece that is being checked chunk by chunk as its chunks come, in order.
@@ -73,6 +74,16 @@ struct V2Piece {
     height: u32,
 }
 
+impl PieceCheck {
+    /// The leaf hashes of the chunks that it has seen, where it is v2 that checks.
+    pub fn leaves(&self) -> Option<&[Sha256Hash]> {
+        match &self.hashing {
+            Hashing::V1(_) => None,
+            Hashing::V2(leaves) => Some(leaves),
+        }
+    }
+}
+
 impl Verifier {
     /// Knows what the dictionary says, and no v2 hashes beyond the files' roots.
     pub fn new(metainfo: Arc<Metainfo>) -> Self {
@@ -94,7 +105,13 @@ impl Verifier {
             leaves: BTreeMap::new(),
             leaf_count: 0,
             oldest_leaves: VecDeque::new(),
+            max_leaves: MAX_LEAVES,
         }
+    }
+
+    /// Keeps the leaf hashes of so many chunks at most.
+    pub fn set_max_leaves(&mut self, leaves: usize) {
+        self.max_leaves = leaves.min(MAX_LEAVES);
     }
 
     /// The torrent that is checked.
@@ -163,17 +180,27 @@ impl Verifier {
             // The root is the only leaf, and known.
             return Ok(());
         }
+        self.keep_leaf_hashes(piece, leaves);
+        Ok(())
+    }
+
+    /// Keeps the leaf hashes of a piece that was found right, one for each chunk with content.
+    pub fn keep_leaf_hashes(&mut self, piece: u32, leaves: Vec<Sha256Hash>) {
         self.forget_leaf_hashes(piece);
         self.leaf_count = self.leaf_count.saturating_add(leaves.len());
         self.leaves.insert(piece, leaves);
         self.oldest_leaves.push_back(piece);
-        while self.leaf_count > MAX_LEAVES {
+        while self.leaf_count > self.max_leaves {
             let Some(oldest) = self.oldest_leaves.pop_front() else {
                 break;
             };
             self.drop_leaves(oldest);
         }
-        Ok(())
+    }
+
+    /// The leaf hashes of a piece, one for each chunk with content, if they are kept.
+    pub fn leaf_hashes(&self, piece: u32) -> Option<&[Sha256Hash]> {
+        self.leaves.get(&piece).map(Vec::as_slice)
     }
 
     /// Forgets the leaf hashes of a piece: it is whole, or nobody wants it any longer.

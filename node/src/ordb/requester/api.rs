@@ -25,6 +25,8 @@ pub struct Config {
     pub max_unverified_bytes: u64,
     /// The most verified bytes held; a torrent needs room for two pieces.
     pub max_store_bytes: u64,
+    /// Chunks whose leaf hashes are kept at most, for whoever asks.
+    pub max_leaves: usize,
     /// How many ORDBs must say that they have not found it before it counts as not found, unless
     /// no others come.
     pub sources_wanted: usize,
@@ -45,6 +47,7 @@ impl Default for Config {
             read_ahead_bytes: 32 << 20,
             max_unverified_bytes: 64 << 20,
             max_store_bytes: 256 << 20,
+            max_leaves: usize::MAX,
             sources_wanted: 1,
             open_timeout: Duration::from_secs(90),
             patience: Duration::from_secs(20),
@@ -146,6 +149,9 @@ pub enum DropReason {
     /// Its piece layers do not lead to the files' roots.
     #[error("it sent piece layers that do not belong to the torrent")]
     WrongPieceLayers,
+    /// Its leaf hashes do not lead to the piece.
+    #[error("it sent leaf hashes that do not belong to the torrent")]
+    WrongLeafHashes,
     /// Its bytes are not those of the torrent.
     #[error("it sent wrong bytes in piece {piece}")]
     WrongBytes {

@@ -171,6 +171,7 @@ impl Requester {
             Section::METADATA => self.metainfo()?.info().clone(),
             Section::CHUNKS => return self.store.read(block).cloned(),
             Section::PIECE_LAYERS => self.content.as_ref()?.verifier.piece_layers()?.clone(),
+            Section::LEAF_HASHES => return self.leaf_block(block),
             _ => return None,
         };
         let start = usize::try_from(block).ok()?.checked_mul(BLOCK_LEN)?;
@@ -188,13 +189,19 @@ impl Requester {
         self.store.has_wants()
     }
 
-    /// Whether a section that is not here may still come.
-    pub fn is_fetching(&self, section: Section) -> bool {
+    /// Whether a block of a section that is not here may still come.
+    pub fn is_fetching(&self, section: Section, block: u32) -> bool {
         let lacks_layers =
             |it: &super::Content| it.metainfo.v1().is_none() && it.verifier.lacks_piece_layers();
-        section == Section::PIECE_LAYERS
-            && self.failure.is_none()
-            && self.content.as_ref().is_some_and(lacks_layers)
+        self.failure.is_none()
+            && match section {
+                Section::PIECE_LAYERS => {
+                    self.content.as_ref().is_some_and(lacks_layers)
+                        || self.assemblies.contains_key(&Unit::PieceLayers)
+                }
+                Section::LEAF_HASHES => self.is_fetching_leaves(block),
+                _ => false,
+            }
     }
 
     /// Takes a piece that is at hand, given the bytes of its chunks in order (padding is empty):
@@ -204,13 +211,16 @@ impl Requester {
         let Some(content) = &self.content else {
             return false;
         };
-        let verdict = content
-            .verifier
-            .check_piece(piece, blocks.iter().map(AsRef::as_ref));
+        let verifier = &content.verifier;
+        let mut check = verifier.begin_piece(piece);
+        for block in blocks {
+            verifier.continue_piece(&mut check, block);
+        }
         let chunks = content.metainfo.piece_chunks(piece);
-        if verdict != crate::torrent::Verdict::Good {
+        if verifier.finish_piece(check.clone()) != crate::torrent::Verdict::Good {
             return false;
         }
+        self.keep_leaves(piece, Some(&check), blocks.iter().map(AsRef::as_ref));
         self.drop_assembly(Unit::Piece(piece));
         for (chunk, bytes) in chunks.zip(blocks) {
             if !bytes.is_empty() && !self.store.contains(chunk) {

@@ -19,13 +19,15 @@ use crate::wire::Section;
 pub(super) const MAX_ASKERS: usize = 3;
 
 /// What is verified, and so blamed, as one. In order of urgency: without the first nothing can be
-/// asked, without the second nothing can be checked.
+/// asked, without the second nothing can be checked, with the third it is checked sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unit {
     /// The info dictionary, of the length that some of the sources say it has.
     Metadata { length: u32 },
     /// The v2 piece layers.
     PieceLayers,
+    /// A block of leaf hashes.
+    Leaves(u32),
     /// A piece of the content.
     Piece(u32),
 }
@@ -35,6 +37,7 @@ impl Unit {
         match self {
             Unit::Metadata { .. } => Section::METADATA,
             Unit::PieceLayers => Section::PIECE_LAYERS,
+            Unit::Leaves(_) => Section::LEAF_HASHES,
             Unit::Piece(_) => Section::CHUNKS,
         }
     }
@@ -42,7 +45,7 @@ impl Unit {
     pub(super) fn piece(self) -> Option<u32> {
         match self {
             Unit::Piece(piece) => Some(piece),
-            Unit::Metadata { .. } | Unit::PieceLayers => None,
+            Unit::Metadata { .. } | Unit::PieceLayers | Unit::Leaves(_) => None,
         }
     }
 }
@@ -256,6 +259,28 @@ impl Assembly {
             self.held_bytes = self.held_bytes.saturating_add(length);
         }
         filled.unwrap_or(false)
+    }
+
+    /// The blocks that are held and not verified, with their givers.
+    pub(super) fn unverified(&self) -> Vec<(u32, Bytes, Giver)> {
+        let slots = self.slots.iter().enumerate();
+        let held = slots.filter_map(|(index, slot)| {
+            let (bytes, giver) = slot.held.as_ref()?;
+            Some((self.block(index), bytes.clone(), (*giver)?))
+        });
+        held.collect()
+    }
+
+    /// A block that is held was found right.
+    pub(super) fn confirm(&mut self, block: u32) {
+        let slot = self
+            .slot_of(block)
+            .and_then(|slot| self.slots.get_mut(slot));
+        if let Some((bytes, giver)) = slot.and_then(|slot| slot.held.as_mut())
+            && giver.take().is_some()
+        {
+            self.held_bytes = self.held_bytes.saturating_sub(bytes.len() as u64);
+        }
     }
 
     /// Forgets the bytes of every slot that `which` picks by its giver; they are missing again.

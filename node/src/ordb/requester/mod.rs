@@ -10,6 +10,7 @@ mod api;
 mod asked;
 mod assembly;
 mod estimate;
+mod leaves;
 mod meter;
 mod reads;
 mod rescue;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 
 use self::asked::Asked;
 use self::assembly::{Assembly, Unit};
+use self::leaves::Leaves;
 use self::meter::Meter;
 use self::reads::Reads;
 use self::source::{Arrival, Ask, Source, SourceState};
@@ -43,6 +45,8 @@ pub use api::{
     SourceId, SourceStats,
 };
 pub use estimate::{MAX_WINDOW_CHUNKS, MIN_WINDOW_CHUNKS};
+#[cfg(test)]
+pub(super) use leaves::MAX_BEGUN as MAX_LEAF_BLOCKS;
 
 /// How often sources are compared while something is awaited.
 const TICK: Duration = Duration::from_millis(100);
@@ -95,6 +99,7 @@ pub struct Requester {
     store: ChunkStore,
     reads: Reads,
     asked: Asked,
+    leaves: Leaves,
     events: VecDeque<RequesterEvent>,
     /// Asks and ends: bounded by what may be awaited of the sources, cancelled or not.
     transmits: VecDeque<(SourceId, RelayMessage<'static>)>,
@@ -129,6 +134,7 @@ impl Requester {
             store: ChunkStore::new(config.max_store_bytes),
             reads: Reads::default(),
             asked: Asked::default(),
+            leaves: Leaves::default(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             pump_due: false,
@@ -230,6 +236,7 @@ impl Requester {
         for id in ids {
             self.tick_source(id);
         }
+        self.give_up_leaves();
         self.check_failure();
         self.rescue_late();
         self.find_lacking();
@@ -321,7 +328,9 @@ impl Requester {
             SourceState::AwaitConnected { .. } | SourceState::AwaitRetry { .. } => true,
             SourceState::Open => source.awaited_blocks() > 0 || source.rests_until > self.now,
         });
-        let is_waiting = self.reads.waited_chunks().next().is_some() || !self.asked.is_empty();
+        let is_waiting = self.reads.waited_chunks().next().is_some()
+            || !self.asked.is_empty()
+            || self.leaves.is_awaiting();
         let refused = !self.refusals.is_empty() && self.sources.is_empty();
         if is_busy || is_waiting || (refused && self.failure.is_none()) {
             self.next_tick = self.next_tick.min(self.now + TICK);

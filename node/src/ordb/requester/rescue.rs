@@ -134,7 +134,7 @@ impl Requester {
         };
         let is_its_length = match lease.unit {
             Unit::Metadata { length } => source.metadata_length == Some(length),
-            Unit::PieceLayers | Unit::Piece(_) => true,
+            Unit::PieceLayers | Unit::Leaves(_) | Unit::Piece(_) => true,
         };
         let section = lease.unit.section();
         is_its_length
@@ -202,7 +202,7 @@ impl Requester {
         }
     }
 
-    /// Whether the piece layers are needed and every source has said that it has not got them.
+    /// Whether the piece layers are wanted and every source has said that it has not got them.
     pub(super) fn lacks_layers_everywhere(&self) -> bool {
         let Some(assembly) = self.assemblies.get(&Unit::PieceLayers) else {
             return false;

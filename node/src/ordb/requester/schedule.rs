@@ -127,7 +127,10 @@ impl Requester {
         let lengths =
             |total: u32| (0..total.div_ceil(block)).map(move |at| (total - at * block).min(block));
         if let Some(content) = &self.content {
-            let needs = content.metainfo.v1().is_none() && content.verifier.lacks_piece_layers();
+            // A hybrid does without, but then no chunk is known alone.
+            let is_of_use = content.metainfo.v1().is_none()
+                || (content.metainfo.chunks_per_piece() > 1 && !self.leaves.no_layers);
+            let needs = is_of_use && content.verifier.lacks_piece_layers();
             let length = u32::try_from(content.verifier.piece_layers_length()).unwrap_or(u32::MAX);
             if needs && length <= self.config.max_metadata_bytes {
                 self.assemblies
@@ -319,7 +322,15 @@ impl Requester {
             if !self.begin_piece(class, piece) {
                 break;
             }
+            self.begin_leaves(piece);
             any |= self.lease_all(id, Unit::Piece(piece));
+        }
+        // Leaf hashes go before the chunks that they judge.
+        if self.lease_section(id)
+            && let Some(source) = self.sources.get_mut(&id)
+        {
+            source.leases.rotate_right(1);
+            any = true;
         }
         any
     }

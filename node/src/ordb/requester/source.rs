@@ -172,9 +172,11 @@ impl Source {
 
     /// Whether it said that it cannot give this block.
     pub(super) fn lacks(&self, now: Instant, section: Section, block: u32) -> bool {
-        self.lacks
-            .iter()
-            .any(|(of, blocks, until)| *of == section && *until > now && blocks.contains(&block))
+        self.lacks.iter().any(|(of, blocks, until)| {
+            // Who has not the leaf hashes of one piece has hardly those of the next.
+            let is_it = section == Section::LEAF_HASHES || blocks.contains(&block);
+            *of == section && *until > now && is_it
+        })
     }
 
     /// Whether it can be asked for this block, for all that is known.
@@ -182,9 +184,10 @@ impl Source {
         !self.lacks(now, section, block) && !self.is_unconfirmed(section, block)
     }
 
-    /// Whether there is anything that it cannot be asked for now.
+    /// Whether there is any content that it cannot be asked for now.
     pub(super) fn lacks_anything(&self) -> bool {
-        !self.lacks.is_empty() || self.cancelled > 0
+        let mut lacks = self.lacks.iter().map(|(section, ..)| *section);
+        lacks.any(|section| section == Section::CHUNKS) || self.cancelled > 0
     }
 
     /// It cannot give these blocks for now.

@@ -74,6 +74,7 @@ impl Requester {
         match unit {
             Unit::Metadata { .. } => self.judge_metadata(unit),
             Unit::PieceLayers => self.judge_layers(unit),
+            Unit::Leaves(group) => self.judge_leaves(unit, group),
             Unit::Piece(piece) => self.judge_piece(unit, piece),
         }
     }
@@ -113,7 +114,8 @@ impl Requester {
 
     /// The metadata is known: what its torrent needs that we have not ends it here.
     pub(super) fn set_metainfo(&mut self, metainfo: Arc<Metainfo>) {
-        let verifier = Verifier::new(Arc::clone(&metainfo));
+        let mut verifier = Verifier::new(Arc::clone(&metainfo));
+        verifier.set_max_leaves(self.config.max_leaves);
         let piece_length = metainfo.piece_length();
         let limit = self
             .config
@@ -157,11 +159,13 @@ impl Requester {
             return;
         };
         let verifier = &content.verifier;
+        let mut checked = None;
         if !assembly.is_all_known() {
             if !verifier.can_check_piece(piece) {
                 return;
             }
-            let verdict = match assembly.take_check() {
+            checked = assembly.take_check();
+            let verdict = match checked.clone() {
                 Some(check) => verifier.finish_piece(check),
                 None => verifier.check_piece(piece, assembly.blocks()),
             };
@@ -178,6 +182,7 @@ impl Requester {
         }
         let liars = assembly.liars();
         if let Some(assembly) = self.take_assembly(unit) {
+            self.keep_leaves(piece, checked.as_ref(), assembly.blocks());
             for (chunk, bytes) in assembly.into_blocks() {
                 if !bytes.is_empty() && !self.store.contains(chunk) {
                     self.store_chunk(chunk, bytes);
@@ -209,7 +214,7 @@ impl Requester {
         }
     }
 
-    fn blame(&mut self, liars: &[Giver], why: DropReason) {
+    pub(super) fn blame(&mut self, liars: &[Giver], why: DropReason) {
         for liar in liars {
             let is_here = self
                 .sources
@@ -298,7 +303,8 @@ impl Requester {
         if self.failure.is_some() {
             return;
         }
-        if self.lacks_layers_everywhere() {
+        let needs_layers = self.metainfo().is_some_and(|it| it.v1().is_none());
+        if needs_layers && self.lacks_layers_everywhere() {
             return self.fail(Failure::NoPieceLayers);
         }
         let refused = self.refusals.len();

@@ -6,7 +6,7 @@ use super::Rng;
 use super::torrents::{Kind, Torrent};
 use super::world::{Nature, World};
 use crate::ordb::{Config, Demand, DropReason, Failure, SourceFailure};
-use crate::wire::{DbEndReason, Tried};
+use crate::wire::{DbEndReason, Section, Tried};
 
 const MIB: u64 = 1 << 20;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -125,6 +125,63 @@ fn a_slow_source_does_not_hold_up_a_fast_one() {
             took < limit,
             "pieces of {piece_length}: {took:?}, not {ideal:?}"
         );
+    }
+}
+
+#[test]
+fn the_liar_of_three_is_found_by_the_chunk() {
+    for kind in [Kind::Hybrid, Kind::V2] {
+        // A piece is 256 chunks: judged whole, each lie would cost all of them.
+        let mut world = world(kind, 4 << 20, 16 * MIB);
+        world.add_source(SOON, Nature::default());
+        world.add_source(SOON, Nature::default());
+        let liar = Nature {
+            wrong_one_in: 20,
+            ..Nature::default()
+        };
+        let liar = world.add_source(SOON, liar);
+        read_all(&mut world);
+        assert_eq!(world.dropped.len(), 1, "{:?}", world.dropped);
+        let (who, why) = world.dropped[0];
+        assert_eq!(who, liar);
+        assert!(matches!(
+            why,
+            DropReason::WrongBytes { .. } | DropReason::WrongLeafHashes
+        ));
+        let wasted = world.requester.progress().wasted_bytes;
+        assert!(wasted < MIB, "{kind:?}: {wasted} bytes");
+        // What it has verified it can give in turn.
+        for block in 0..2 {
+            let given = world.requester.block(Section::LEAF_HASHES, block);
+            let given = given.expect("leaf hashes");
+            assert!(given == world.torrent.leaf_block(block), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_leaf_hashes_is_judged_by_pieces_and_they_are_known_then() {
+    for kind in [Kind::Hybrid, Kind::V2] {
+        let mut world = world(kind, 1 << 20, 16 * MIB);
+        for _ in 0..3 {
+            let nature = Nature {
+                no_leaves: true,
+                ..Nature::default()
+            };
+            world.add_source(SOON, nature);
+        }
+        let took = read_all(&mut world);
+        let all = Nature {
+            cells_per_second: 12_000,
+            ..Nature::default()
+        };
+        let ideal = time_for(16 * MIB, &all);
+        assert!(took < ideal * 3 / 2 + Duration::from_secs(1), "{took:?}");
+        assert!(world.dropped.is_empty() && world.failure.is_none());
+        for block in 0..2 {
+            let given = world.requester.block(Section::LEAF_HASHES, block);
+            assert!(given.expect("leaf hashes") == world.torrent.leaf_block(block));
+        }
     }
 }
 

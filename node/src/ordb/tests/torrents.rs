@@ -140,6 +140,16 @@ impl Torrent {
         &self.space[start..start + self.metainfo.chunk_length(chunk) as usize]
     }
 
+    /// A block of leaf hashes as it should be: zeros for chunks of padding.
+    pub(super) fn leaf_block(&self, block: u32) -> Vec<u8> {
+        let chunks = (block * 512)..((block + 1) * 512).min(self.metainfo.chunk_count());
+        let leaf = |chunk| match self.metainfo.is_padding_chunk(chunk) {
+            true => [0; 32],
+            false => leaf_hash(self.chunk(chunk)),
+        };
+        chunks.flat_map(leaf).collect()
+    }
+
     /// A file's bytes as they should be.
     pub(super) fn file(&self, file: usize) -> &[u8] {
         let file = &self.metainfo.files()[file];

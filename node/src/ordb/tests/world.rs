@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Rng;
 use super::torrents::Torrent;
 use crate::ids::{Ed25519Id, ReadId, StreamId};
+use crate::ordb::requester::MAX_LEAF_BLOCKS;
 use crate::ordb::{
     Config, ContentAnswer, ContentWant, Demand, DropReason, Failure, Read, Requester,
     RequesterEvent, Server, ServerConfig, SourceFailure, SourceId, StreamKey,
@@ -44,6 +45,8 @@ pub(super) struct Nature {
     pub(super) stalls_after: Option<u64>,
     /// Blocks of which it has none: those whose number has this remainder by 7.
     pub(super) lacks: Option<u32>,
+    /// Has no leaf hashes to give.
+    pub(super) no_leaves: bool,
 }
 
 impl Default for Nature {
@@ -59,6 +62,7 @@ impl Default for Nature {
             dies_after: None,
             stalls_after: None,
             lacks: None,
+            no_leaves: false,
         }
     }
 }
@@ -367,6 +371,7 @@ impl World {
         let bound = self.config.max_unverified_bytes
             + u64::from(CHUNK_LEN) * self.sources.len() as u64
             + self.torrent.metadata().len() as u64 * 4
+            + (MAX_LEAF_BLOCKS * BLOCK_LEN) as u64
             + self.torrent.piece_layers.len() as u64;
         assert!(
             unverified <= bound,
@@ -518,9 +523,14 @@ impl World {
                             let end = (start + BLOCK_LEN).min(self.torrent.piece_layers.len());
                             self.torrent.piece_layers[start..end].to_vec()
                         }
+                        Section::LEAF_HASHES => self.torrent.leaf_block(block),
                         _ => Vec::new(),
                     };
-                    let lacks = nature.lacks.is_some_and(|rest| block % 7 == rest);
+                    let lacks = match section {
+                        Section::CHUNKS => nature.lacks.is_some_and(|rest| block % 7 == rest),
+                        Section::LEAF_HASHES => nature.no_leaves,
+                        _ => false,
+                    };
                     let source = &mut self.sources[index];
                     if section == Section::CHUNKS {
                         self.asked_of_hosts.entry(block).or_default().insert(index);
@@ -531,7 +541,7 @@ impl World {
                             self.now
                         };
                     }
-                    let answer = if lacks && section == Section::CHUNKS {
+                    let answer = if lacks {
                         let scope = Some((section, block, 1));
                         let reason = DbEndReason::UNAVAILABLE;
                         ContentAnswer::Failed {
