@@ -285,6 +285,8 @@ export class Chive extends EventTarget {
    */
   async share(files, { name, signal, onprogress } = {}) {
     signal?.throwIfAborted();
+    // Browsers hash for pages that came securely, and for those alone.
+    if (!globalThis.crypto?.subtle) throw new Error('Sharing needs a page that came by https. Open Chive from an https address.');
     const { folder, items } = laidOut(files, name);
     const { bytes, order } = await hashed({ folder, files: items }, signal, onprogress);
     void navigator.storage?.persist?.();
