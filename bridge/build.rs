@@ -1,6 +1,7 @@
 //! Puts the built page (`web/dist`) into the binary, each file plain and gzipped where that is
-//! smaller, and the Content-Security-Policy of `web/csp.txt`.
+//! smaller (by who built it, if `NAME.gz` lies beside it), and the Content-Security-Policy of `web/csp.txt`.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -25,6 +26,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         collect(&dist, &mut files)?;
         files.sort();
     }
+    let mut packed = BTreeMap::new();
+    for file in files.extract_if(.., |file| file.extension().is_some_and(|end| end == "gz")) {
+        let of = file.with_extension("");
+        let name = of.strip_prefix(&dist)?.to_str().unwrap_or_default();
+        packed.insert(name.to_owned(), file);
+    }
     let mut code = String::new();
     writeln!(code, "const POLICY: &str = {:?};", policy.trim())?;
     writeln!(code, "const FILES: &[Embedded] = &[")?;
@@ -34,9 +41,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             .to_str()
             .ok_or("a file name that is not UTF-8")?;
         let plain = fs::read(path)?;
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        encoder.write_all(&plain)?;
-        let gzipped = encoder.finish()?;
+        let gzipped = match packed.get(name) {
+            Some(file) => fs::read(file)?,
+            None => {
+                let best = flate2::Compression::best();
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), best);
+                encoder.write_all(&plain)?;
+                encoder.finish()?
+            }
+        };
         write!(
             code,
             "    Embedded {{ name: {name:?}, plain: include_bytes!({:?}), gzipped: ",

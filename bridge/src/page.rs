@@ -87,6 +87,14 @@ impl Page {
                 folder.display()
             )));
         }
+        // What lies packed beside a file is that file, for those who take it so.
+        let packed = |name: &String, _: &mut File| name.ends_with(".gz");
+        let packed: Vec<_> = files.extract_if(.., packed).collect();
+        for (name, file) in packed {
+            if let Some(of) = name.strip_suffix(".gz").and_then(|of| files.get_mut(of)) {
+                of.gzipped = Some(file.plain);
+            }
+        }
         Ok(Page { files })
     }
 
@@ -253,6 +261,17 @@ mod tests {
         std::fs::write(folder.path().join("ui/a.js"), "1").unwrap();
         let page = Page::from_folder(folder.path()).unwrap();
         (folder, page)
+    }
+
+    #[test]
+    fn what_is_packed_beside_a_file_is_sent_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("index.html"), "<p>hello").unwrap();
+        std::fs::write(folder.path().join("index.html.gz"), "packed").unwrap();
+        let page = Page::from_folder(folder.path()).unwrap();
+        assert_eq!(page.files.len(), 1);
+        let packed = page.files["index.html"].gzipped.as_ref().unwrap();
+        assert_eq!(packed.bytes, "packed");
     }
 
     #[test]
