@@ -255,23 +255,13 @@ fn ready(
         ed25519: to_base64url(&ids.ed25519.0),
         ntor: to_base64url(&identity.onion_key().0),
         dtls: dtls.map(|dtls| to_base64url(&dtls.sha256())),
-        peers: dtls.map_or_else(Vec::new, |dtls| peer_lines(dtls, addresses, identity)),
+        peers: dtls.map_or_else(Vec::new, |dtls| {
+            let lines = BridgeLine::of_peer(identity, dtls.sha256(), addresses);
+            lines.iter().map(ToString::to_string).collect()
+        }),
         metrics,
         pid: std::process::id(),
     }
-}
-
-/// How tabs name this bridge where they dial it by WebRTC: one line for each address.
-fn peer_lines(
-    dtls: &DtlsCertificate,
-    addresses: &[SocketAddr],
-    identity: &Identity,
-) -> Vec<String> {
-    let hash = to_base64url(&dtls.sha256());
-    let ed25519 = to_base64url(&identity.ids().ed25519.0);
-    let onion = to_base64url(&identity.onion_key().0);
-    let line = |address| format!("{address}:{hash}#{ed25519}.{onion}");
-    addresses.iter().map(line).collect()
 }
 
 fn tab_line(url: String, identity: &Identity) -> BridgeLine {

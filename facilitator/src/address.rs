@@ -1,6 +1,8 @@
 //! Which addresses a facilitator may reach out to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+
+use chive_node::node::is_public;
 
 /// Whether an address that a stranger named (a tracker, a DHT node, a peer) may be contacted.
 ///
@@ -8,48 +10,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// the printer or itself. `allow_private` is for tests and closed networks, where the swarm itself
 /// has such addresses.
 pub(crate) fn may_contact(address: SocketAddr, allow_private: bool) -> bool {
-    address.port() != 0 && is_unicast(address.ip()) && (allow_private || is_global(address.ip()))
+    address.port() != 0 && is_unicast(address.ip()) && (allow_private || is_public(address.ip()))
 }
 
 fn is_unicast(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     !ip.is_unspecified() && !ip.is_multicast() && !broadcast
-}
-
-fn is_global(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_global_v4(ip),
-        IpAddr::V6(ip) => is_global_v6(ip),
-    }
-}
-
-/// The special-purpose blocks of RFC 6890 that no peer on the internet can have.
-fn is_global_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    let shared = a == 100 && b & 0xc0 == 64;
-    let protocol_assignments = a == 192 && b == 0 && c == 0;
-    let benchmarking = a == 198 && b & 0xfe == 18;
-    !(a == 0
-        || a >= 224
-        || ip.is_loopback()
-        || ip.is_private()
-        || ip.is_link_local()
-        || ip.is_documentation()
-        || shared
-        || protocol_assignments
-        || benchmarking)
-}
-
-/// Only 2000::/3 is given out; in it lie Teredo and 6to4, which hide an IPv4 address that could
-/// be a private one, and the documentation blocks.
-fn is_global_v6(ip: Ipv6Addr) -> bool {
-    if let Some(v4) = ip.to_ipv4_mapped() {
-        return is_global_v4(v4);
-    }
-    let [a, b, ..] = ip.segments();
-    let tunnels = (a == 0x2001 && b == 0) || a == 0x2002;
-    let documentation = (a == 0x2001 && b == 0xdb8) || a == 0x3fff;
-    a & 0xe000 == 0x2000 && !tunnels && !documentation
 }
 
 #[cfg(test)]
@@ -82,6 +48,7 @@ mod tests {
             "[2002:c0a8:101::1]:80",
             "[2001:0:1::1]:80",
             "[2001:db8::1]:80",
+            "[3fff::1]:80",
             "[64:ff9b::c0a8:101]:80",
         ] {
             assert!(!allowed(address, false), "{address}");

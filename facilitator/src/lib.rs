@@ -6,6 +6,7 @@
 mod address;
 mod asks;
 mod bridges;
+mod framing;
 mod metrics;
 pub mod options;
 pub mod share;
@@ -24,7 +25,7 @@ use chive_node::native::process::{Stop, Stopper};
 use chive_node::native::webrtc::{DtlsCertificate, bind_or_ports};
 use chive_node::native::{Clock, Driver, DriverOptions, Failure, Tls, clock, http, listen, random};
 use chive_node::node::bridge_line::to_base64url;
-use chive_node::node::{Config, Event, Limits, Node, Transports};
+use chive_node::node::{BridgeLine, Config, Event, Limits, Node, Transports};
 use chive_node::wire::Roles;
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -74,7 +75,7 @@ pub struct Facilitator {
     or: SocketAddr,
     /// Where others reach the OR port.
     addresses: Vec<SocketAddr>,
-    dtls: Option<String>,
+    dtls_sha256: Option<[u8; 32]>,
     metrics: Option<SocketAddr>,
     share: Option<Arc<Share>>,
     bridges: Bridges,
@@ -94,12 +95,10 @@ impl Facilitator {
             fingerprint: ids.rsa.to_string(),
             ed25519: to_base64url(&ids.ed25519.0),
             ntor: to_base64url(&self.identity.onion_key().0),
-            dtls: self.dtls.clone(),
-            peers: self.dtls.as_deref().map_or_else(Vec::new, |hash| {
-                let ed25519 = to_base64url(&ids.ed25519.0);
-                let onion = to_base64url(&self.identity.onion_key().0);
-                let line = |address| format!("{address}:{hash}#{ed25519}.{onion}");
-                self.addresses.iter().map(line).collect()
+            dtls: self.dtls_sha256.map(|hash| to_base64url(&hash)),
+            peers: self.dtls_sha256.map_or_else(Vec::new, |hash| {
+                let lines = BridgeLine::of_peer(&self.identity, hash, &self.addresses);
+                lines.iter().map(ToString::to_string).collect()
             }),
             bridges: self.bridges.first_answers().await,
             share: self.share.as_ref().map(|share| share.address()),
@@ -282,7 +281,7 @@ pub async fn start(options: Options) -> Result<Facilitator, Failure> {
         identity,
         or: listen::first_reachable(&or_at),
         addresses,
-        dtls: dtls.map(|dtls| to_base64url(&dtls.sha256())),
+        dtls_sha256: dtls.map(|dtls| dtls.sha256()),
         metrics: metrics_at,
         share,
         bridges,

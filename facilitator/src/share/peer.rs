@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use chive_node::torrent::{CHUNK_LEN, MAX_PIECES};
+use chive_node::torrent::CHUNK_LEN;
 use librqbit_core::hash_id::Id20;
 use librqbit_peer_protocol::extended::ut_metadata::{UtMetadata, UtMetadataData};
 use librqbit_peer_protocol::extended::{ExtendedMessage, PeerExtendedMessageIds};
@@ -25,6 +25,7 @@ use super::Given;
 use super::files::Reader;
 use super::library::{Library, SharedTorrent};
 use super::pace::Pace;
+use crate::framing::{TooLong, next_frame};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Others hang up after two minutes of silence.
@@ -35,8 +36,6 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(180);
 const TURN: Duration = Duration::from_secs(30);
 
 const HANDSHAKE_LEN: usize = 68;
-/// The longest message: a bitfield of as many pieces as a torrent can have.
-const MAX_MESSAGE_LEN: usize = MAX_PIECES as usize / 8 + 1;
 /// The longest block that is given; 16 KiB is usual.
 const MAX_BLOCK_LEN: u32 = 2 * CHUNK_LEN;
 /// Blocks and parts of the metadata that a peer may wait for; it is told so. A peer fills it; one
@@ -202,7 +201,8 @@ impl Peer<'_> {
             }
             // Who does not read what it asked for is not listened to.
             while self.outgoing.is_empty()
-                && let Some(frame) = self.next_frame()?
+                && let Some(frame) =
+                    next_frame(&mut self.incoming).map_err(|TooLong| Gone::TooLong)?
             {
                 self.hear(&frame)?;
             }
@@ -268,22 +268,6 @@ impl Peer<'_> {
                 () = sleep_until(wake_at) => {}
             }
         }
-    }
-
-    /// The next message with its length, once all of it has come.
-    fn next_frame(&mut self) -> Result<Option<BytesMut>, Gone> {
-        let Some(length) = self.incoming.first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let length = u32::from_be_bytes(*length) as usize;
-        if length > MAX_MESSAGE_LEN {
-            return Err(Gone::TooLong);
-        }
-        let whole = size_of::<u32>() + length;
-        if self.incoming.len() < whole {
-            return Ok(None);
-        }
-        Ok(Some(self.incoming.split_to(whole)))
     }
 
     fn hear(&mut self, frame: &[u8]) -> Result<(), Gone> {

@@ -25,6 +25,7 @@ use super::Shared;
 use super::peers::{PeerKey, Request};
 use super::torrent::{Check, HashRequest, Send, Torrent, read_info, read_layers, swarm_id};
 use super::{TorrentKey, store::Store};
+use crate::framing::{TooLong, next_frame};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -42,8 +43,6 @@ const HASHES_HEADER_LEN: usize = 32 + 4 * 4;
 const V2_BIT: u64 = 0x10;
 
 const HANDSHAKE_LEN: usize = 68;
-/// The longest message: a bitfield of as many pieces as a torrent can have.
-const MAX_MESSAGE_LEN: usize = chive_node::torrent::MAX_PIECES as usize / 8 + 1;
 /// The longest message of ours, a request for a part of the info dictionary.
 const MAX_OUR_MESSAGE_LEN: usize = 256;
 /// Bytes read at a time from a peer that owes us blocks, and from others.
@@ -201,7 +200,7 @@ impl Connection<'_> {
                         return Err(Gone::Closed);
                     }
                     heard_at = Instant::now();
-                    while let Some(frame) = self.next_frame()? {
+                    while let Some(frame) = next_frame(&mut self.incoming).map_err(|TooLong| Gone::TooLong)? {
                         self.read(&frame, &mut events)?;
                     }
                     if self.incoming.is_empty() && !busy {
@@ -253,23 +252,6 @@ impl Connection<'_> {
             }
         }
         Ok(told)
-    }
-
-    /// The next message with its length, once all of it has come.
-    fn next_frame(&mut self) -> Result<Option<BytesMut>, Gone> {
-        let Some(length) = self.incoming.first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let length = u32::from_be_bytes(*length) as usize;
-        if length > MAX_MESSAGE_LEN {
-            return Err(Gone::TooLong);
-        }
-        let whole = size_of::<u32>() + length;
-        if self.incoming.len() < whole {
-            self.incoming.reserve(whole - self.incoming.len());
-            return Ok(None);
-        }
-        Ok(Some(self.incoming.split_to(whole)))
     }
 
     fn read(&mut self, frame: &[u8], events: &mut Vec<Event>) -> Result<(), Gone> {

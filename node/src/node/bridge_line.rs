@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::ids::{Ed25519Id, OnionKey, RsaId};
+use crate::link::Identity;
 
 /// A bridge as its users name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +147,21 @@ impl fmt::Display for BridgeLine {
 }
 
 impl BridgeLine {
+    /// How a router is entered by WebRTC: a line for each of its addresses.
+    pub fn of_peer(
+        identity: &Identity,
+        certificate_sha256: [u8; 32],
+        addresses: &[SocketAddr],
+    ) -> Vec<Self> {
+        let line = |address: &SocketAddr| BridgeLine::Peer {
+            address: *address,
+            certificate_sha256,
+            ed25519: identity.ids().ed25519,
+            onion: identity.onion_key(),
+        };
+        addresses.iter().map(line).collect()
+    }
+
     /// The identity that it must prove.
     pub const fn ed25519(&self) -> Ed25519Id {
         match self {

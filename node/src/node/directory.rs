@@ -336,10 +336,12 @@ pub fn is_public(ip: IpAddr) -> bool {
                 return is_public(IpAddr::V4(v4));
             }
             let [first, second, ..] = ip.segments();
-            // Global unicast is 2000::/3; Teredo and 6to4 in it can hide a private IPv4 address.
+            // Global unicast is 2000::/3; Teredo and 6to4 in it can hide a private IPv4 address, and
+            // two blocks are for documentation.
             (first & 0xe000) == 0x2000
                 && !(first == 0x2001 && (second == 0 || second == 0x0db8))
                 && first != 0x2002
+                && first != 0x3fff
         }
     }
 }
@@ -425,6 +427,8 @@ mod tests {
             "::ffff:10.0.0.1",
             "2002:a00:1::",
             "2001:0:1::",
+            "2001:db8::1",
+            "3fff::1",
             "198.18.0.1",
             "192.0.0.8",
         ] {
