@@ -1,7 +1,9 @@
 //! What a facilitator gives to a swarm: nothing. A peer and a DHT node made by hand write down all
 //! that they are sent.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chive_facilitator::swarm::{Swarm, SwarmConfig};
@@ -253,4 +255,115 @@ async fn the_dht_gets_questions_that_are_read_only_and_nothing_else() {
         );
         assert!(has(b"9:info_hash20:ZZZZZZZZZZZZZZZZZZZZ"));
     }
+}
+
+/// Notes the searches that reach a DHT node, each by the ID that it gave itself, and names `peer`.
+async fn naming_node(socket: UdpSocket, peer: SocketAddr, searches: Arc<Mutex<BTreeSet<Vec<u8>>>>) {
+    let mut datagram = vec![0; 2048];
+    loop {
+        let (length, from) = socket.recv_from(&mut datagram).await.expect("a datagram");
+        let question = &datagram[..length];
+        let after = |mark: &[u8]| {
+            let at = question.windows(mark.len()).position(|part| part == mark);
+            &question[at.expect("a question") + mark.len()..]
+        };
+        let id = after(b"2:id20:")[..20].to_vec();
+        searches.lock().expect("no panic").insert(id);
+        let mut answer = b"d1:rd2:id20:nnnnnnnnnnnnnnnnnnnn6:valuesl6:".to_vec();
+        answer.extend(compact(peer));
+        answer.extend(b"ee1:t4:");
+        answer.extend(&after(b"1:t4:")[..4]);
+        answer.extend(b"1:y1:re");
+        socket.send_to(&answer, from).await.expect("to answer");
+    }
+}
+
+/// A peer that gives the metadata and no content, and then names `another` (BEP 11).
+async fn naming_peer(listener: TcpListener, info: Vec<u8>, another: SocketAddr) {
+    let (mut stream, _) = listener.accept().await.expect("a connection");
+    let mut handshake = [0; 68];
+    stream
+        .read_exact(&mut handshake)
+        .await
+        .expect("a handshake");
+    handshake[48..].fill(b'p');
+    stream.write_all(&handshake).await.expect("to answer");
+    let length = info.len();
+    let extensions =
+        format!("\0d1:md11:ut_metadatai{UT_METADATA}e6:ut_pexi5ee13:metadata_sizei{length}ee");
+    let mut hello = message(EXTENDED, extensions.as_bytes());
+    hello.extend(message(BITFIELD, &[0xff]));
+    stream.write_all(&hello).await.expect("to say hello");
+    while let Some(got) = next_message(&mut stream).await {
+        if !matches!(got[..], [EXTENDED, UT_METADATA, ..]) {
+            continue;
+        }
+        let head = format!("\x03d8:msg_typei1e5:piecei0e10:total_sizei{length}ee");
+        let given = message(EXTENDED, &[head.as_bytes(), &info].concat());
+        stream.write_all(&given).await.expect("to give metadata");
+        // That is read and believed first.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let named = [b"\x01d5:added6:", &compact(another)[..], b"e"].concat();
+        let told = message(EXTENDED, &named);
+        stream.write_all(&told).await.expect("to name another");
+    }
+}
+
+/// Fetches a torrent of which only the DHT tells. How often the DHT was searched, and whether one
+/// was dialled whom only a peer named; what of both is waited for is for a public torrent.
+async fn led_by_strangers(info: Vec<u8>) -> (usize, bool) {
+    let is_private = info.ends_with(b"7:privatei1ee");
+    let dht = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let another = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = |listener: &TcpListener| listener.local_addr().expect("an address");
+    let config = SwarmConfig {
+        dht_bootstrap: vec![dht.local_addr().expect("an address").to_string()],
+        allow_private: true,
+        ..SwarmConfig::default()
+    };
+    let name: Infohash = InfohashV1::of(&info).into();
+    let searches = Arc::<Mutex<BTreeSet<Vec<u8>>>>::default();
+    let strangers = [
+        tokio::spawn(naming_node(dht, at(&listener), searches.clone())),
+        tokio::spawn(naming_peer(listener, info, at(&another))),
+    ];
+    let (swarm, mut answers) = Swarm::start(config);
+    swarm.handle(ContentWant::Open { name });
+    let answer = timeout(PATIENCE, answers.recv()).await.expect("in time");
+    assert!(matches!(answer, Some(ContentAnswer::Opened { .. })));
+    // More peers are wanted from now on.
+    swarm.handle(ContentWant::Blocks {
+        name,
+        section: Section::CHUNKS,
+        first: 0,
+        count: 2,
+    });
+    let searched = || searches.lock().expect("no panic").len();
+    // The next search would be three seconds after the first; twice as long shows that none is.
+    let patience = match is_private {
+        true => Duration::from_secs(7),
+        false => PATIENCE,
+    };
+    let dialled = timeout(patience, another.accept()).await.is_ok();
+    let searched_again = async {
+        while searched() < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if !is_private {
+        let _ = timeout(PATIENCE, searched_again).await;
+    }
+    strangers.iter().for_each(JoinHandle::abort);
+    (searched(), dialled)
+}
+
+#[tokio::test]
+async fn strangers_lead_to_peers_of_public_torrents_only() {
+    let (searched, dialled) = led_by_strangers(info()).await;
+    assert!(searched >= 2 && dialled, "{searched} searches, {dialled}");
+    let mut private = info();
+    private.pop();
+    private.extend(b"7:privatei1ee");
+    assert_eq!(led_by_strangers(private).await, (1, false));
 }

@@ -392,7 +392,7 @@ fn tell(
             return whole.map(|(verifier, layers)| Work::Layers(verifier, layers));
         }
         Event::HashesRefused => torrent.handle_hashes_refused(peer),
-        Event::Address(address) => torrent.handle_address(now, address),
+        Event::Address(address) => torrent.handle_gossip(now, address),
     }
     None
 }

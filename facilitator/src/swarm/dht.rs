@@ -70,11 +70,12 @@ impl Dht {
     }
 }
 
-/// Searches once, over IPv4 and IPv6. Tells the peers as they are found, and each node that
-/// answers.
+/// Searches once, over IPv4 and IPv6, as long as it is `wanted`. Tells the peers as they are found,
+/// and each node that answers.
 pub(super) async fn search(
     dht: &Dht,
     target: NodeId,
+    wanted: impl Fn() -> bool,
     found: impl Fn(&[SocketAddr]),
     answered: impl Fn(u32),
 ) {
@@ -86,7 +87,7 @@ pub(super) async fn search(
         let Ok(socket) = UdpSocket::bind((local, 0)).await else {
             return;
         };
-        let searching = search.run(&socket, &found, &answered);
+        let searching = search.run(&socket, &wanted, &found, &answered);
         let _ = timeout(SEARCH_TIMEOUT, searching).await;
     };
     tokio::join!(search(v4), search(v6));
@@ -183,12 +184,15 @@ impl<'a> Search<'a> {
     async fn run(
         &mut self,
         socket: &UdpSocket,
+        wanted: &impl Fn() -> bool,
         found: &impl Fn(&[SocketAddr]),
         answered: &impl Fn(u32),
     ) {
         let mut datagram = vec![0; MAX_DATAGRAM];
         loop {
-            while let Some((address, distance)) = self.next() {
+            while wanted()
+                && let Some((address, distance)) = self.next()
+            {
                 self.ask(socket, address, distance).await;
             }
             let until = self.questions.values().map(|question| question.until).min();

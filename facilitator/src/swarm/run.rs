@@ -49,11 +49,22 @@ pub(super) async fn run(shared: Arc<Shared>, torrent: TorrentKey) {
 async fn search_dht(shared: Arc<Shared>, torrent: TorrentKey, id: [u8; 20]) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let found = |addresses: &[SocketAddr]| add(&shared, torrent, addresses);
+        let is_public = || shared.with(torrent, |t, _| t.is_private()) == Some(false);
+        if !is_public() {
+            return;
+        }
+        let found = |addresses: &[SocketAddr]| {
+            let now = Instant::now();
+            shared.with(torrent, |t, _| {
+                for address in addresses {
+                    t.handle_gossip(now, *address);
+                }
+            });
+        };
         let answered = |nodes: u32| {
             shared.with(torrent, |t, _| t.count_dht_nodes(nodes));
         };
-        dht::search(&shared.dht, id, found, answered).await;
+        dht::search(&shared.dht, id, is_public, found, answered).await;
         sleep(pause).await;
         while shared.with(torrent, |t, _| t.lacks_peers()) == Some(false) {
             sleep(FIRST_PAUSE).await;
@@ -89,7 +100,7 @@ async fn ask_tracker(shared: Arc<Shared>, torrent: TorrentKey, id: [u8; 20], url
     }
 }
 
-/// Peers that somebody named.
+/// Peers that a tracker named.
 fn add(shared: &Shared, torrent: TorrentKey, addresses: &[SocketAddr]) {
     let now = Instant::now();
     shared.with(torrent, |t, _| {

@@ -358,6 +358,20 @@ impl Torrent {
         }
     }
 
+    /// The DHT or another peer named an address. Of a private torrent only trackers may (BEP 27).
+    pub(super) fn handle_gossip(&mut self, now: Instant, address: SocketAddr) {
+        if !self.is_private() {
+            self.handle_address(now, address);
+        }
+    }
+
+    /// Whether nobody but trackers may hear and tell of its peers (BEP 27). Until the metadata is
+    /// here nobody knows, for a magnet link does not say so.
+    pub(super) fn is_private(&self) -> bool {
+        let verifier = self.verifier();
+        verifier.is_some_and(|verifier| verifier.metainfo().is_private())
+    }
+
     /// Whether more peers would be of use.
     pub(super) fn lacks_peers(&self) -> bool {
         self.lacks_blocks() && self.peers.len() < self.config.max_peers / 2
