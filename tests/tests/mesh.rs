@@ -489,6 +489,22 @@ fn who_can_build_no_circuit_tries_ever_less_and_never_gives_up() {
 }
 
 #[test]
+fn a_link_without_a_circuit_holds_its_place_for_minutes_only() {
+    let mut world = World::new(191, LinkModel::default());
+    let router = world.add_router(FACILITATOR, &[], |_| {});
+    let client = world.add_client();
+    let path = vec![world.router(router)];
+    let circuit = build(&mut world, client, path).expect("a circuit");
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.node(router).gauges().links, 1, "a circuit is on it");
+    world.call(client, |node, now| node.close_circuit(now, circuit));
+    let gone = world.run_until(Duration::from_secs(400), |world| {
+        world.node(router).gauges().links == 0
+    });
+    assert!(gone);
+}
+
+#[test]
 fn what_is_carried_keeps_to_the_rate_and_loses_nothing() {
     let mut world = World::new(220, LinkModel::default());
     let bridge = world.add_router(BRIDGE, &[], |_| {});

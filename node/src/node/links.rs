@@ -57,7 +57,7 @@ pub(crate) struct Link {
     pub(crate) transport: LinkTransport,
     /// When it was begun, then when it opened.
     pub(crate) since: Instant,
-    /// When a cell last came over it.
+    /// When a cell of a circuit last came over it. Padding and noise keep no link.
     pub(crate) used: Instant,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
@@ -477,8 +477,9 @@ impl Node {
         };
         let now = self.now;
         let owner = self.links.get_mut(&id).and_then(|link| {
+            let owner = link.circuits.get(&circ).copied()?;
             link.used = now;
-            link.circuits.get(&circ).copied()
+            Some(owner)
         });
         match (command, owner) {
             (Command::CREATE2 | Command::CREATE_FAST | Command::CREATE, None) => {

@@ -50,7 +50,9 @@ impl Node {
     /// Closes links that have had nothing to do for long, but for a few that keep this node in the
     /// mesh. Whoever wants one again makes it again.
     pub(crate) fn close_idle_links(&mut self) {
-        // What others dialled over TLS is theirs to close: a router that waits is asked over it.
+        self.close_empty_links();
+        // What others dialled over TLS and has circuits is theirs to close: a router that waits is
+        // asked over it.
         let dialled = |link: &Link| {
             link.side == Side::Initiator && link.transport == LinkTransport::Tls && link.is_open()
         };
@@ -60,6 +62,22 @@ impl Node {
             {
                 self.hang_up(idle, "nothing was done over it for long");
             }
+        }
+    }
+
+    /// Closes links that somebody opened to us and has no circuit on: each holds one of the places
+    /// that there are for links.
+    fn close_empty_links(&mut self) {
+        let empty = |link: &Link| {
+            link.side == Side::Responder
+                && link.is_open()
+                && link.circuits.is_empty()
+                && self.now.saturating_since(link.used) >= IDLE
+        };
+        let links = self.links.iter().filter(|(_, link)| empty(link));
+        let links: Vec<LinkId> = links.map(|(id, _)| *id).collect();
+        for link in links {
+            self.hang_up(link, "no circuit was on it for long");
         }
     }
 
