@@ -556,46 +556,30 @@ impl Aes128CmSha1_80Cipher for NoMedia {
     }
 }
 
-impl AeadAes128GcmCipher for NoMedia {
-    fn encrypt(
-        &mut self,
-        _: &[u8; 12],
-        _: &[u8],
-        _: &[u8],
-        _: &mut [u8],
-    ) -> Result<(), CryptoError> {
-        no_media()
-    }
+macro_rules! no_media_gcm {
+    ($($cipher:ident),+) => {$(
+        impl $cipher for NoMedia {
+            fn encrypt(
+                &mut self,
+                _: &[u8; 12],
+                _: &[u8],
+                _: &[u8],
+                _: &mut [u8],
+            ) -> Result<(), CryptoError> {
+                no_media()
+            }
 
-    fn decrypt(
-        &mut self,
-        _: &[u8; 12],
-        _: &[&[u8]],
-        _: &[u8],
-        _: &mut [u8],
-    ) -> Result<usize, CryptoError> {
-        no_media()
-    }
+            fn decrypt(
+                &mut self,
+                _: &[u8; 12],
+                _: &[&[u8]],
+                _: &[u8],
+                _: &mut [u8],
+            ) -> Result<usize, CryptoError> {
+                no_media()
+            }
+        }
+    )+};
 }
 
-impl AeadAes256GcmCipher for NoMedia {
-    fn encrypt(
-        &mut self,
-        _: &[u8; 12],
-        _: &[u8],
-        _: &[u8],
-        _: &mut [u8],
-    ) -> Result<(), CryptoError> {
-        no_media()
-    }
-
-    fn decrypt(
-        &mut self,
-        _: &[u8; 12],
-        _: &[&[u8]],
-        _: &[u8],
-        _: &mut [u8],
-    ) -> Result<usize, CryptoError> {
-        no_media()
-    }
-}
+no_media_gcm!(AeadAes128GcmCipher, AeadAes256GcmCipher);

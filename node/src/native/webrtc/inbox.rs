@@ -14,6 +14,9 @@ use super::certificate_hash::CertificateHash;
 /// the way would, and SCTP sends it again.
 const MAX_INBOX_BYTES: usize = 512 * 1024;
 
+/// What each datagram counts for besides its bytes: the smallest cost memory too.
+const DATAGRAM_COST: usize = 128;
+
 /// Addresses of one peer: those of a machine's several networks, and what a NAT makes of them
 /// later. The peer fills it; further ones are not heard.
 const MAX_ADDRESSES: usize = 4;
@@ -55,10 +58,11 @@ impl Inbox {
     /// Puts one in; false if there is no room.
     pub(super) fn push(&self, source: SocketAddr, datagram: &[u8]) -> bool {
         let mut state = self.state();
-        if state.bytes.saturating_add(datagram.len()) > MAX_INBOX_BYTES {
+        let cost = datagram.len().saturating_add(DATAGRAM_COST);
+        if state.bytes.saturating_add(cost) > MAX_INBOX_BYTES {
             return false;
         }
-        state.bytes += datagram.len();
+        state.bytes += cost;
         state
             .datagrams
             .push_back((source, Bytes::copy_from_slice(datagram)));
@@ -219,7 +223,7 @@ mod tests {
         let taken = (0..10_000)
             .filter(|_| inbox.push(address(1), &[0; 1200]))
             .count();
-        assert_eq!(taken, MAX_INBOX_BYTES / 1200);
+        assert_eq!(taken, MAX_INBOX_BYTES / (1200 + DATAGRAM_COST));
         let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(inbox.take(&mut cx).len(), taken);
         assert!(inbox.push(address(1), &[0; 1200]));
