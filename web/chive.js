@@ -51,7 +51,7 @@ import { typeOf } from './types.js';
 
 /**
  * @typedef {object} Hop
- * @property {'bridge' | 'middle' | 'ordb'} role
+ * @property {'bridge' | 'facilitator' | 'tab' | 'entry' | 'middle' | 'ordb'} role the first is what it is, `entry` while that is not known
  * @property {string} fingerprint
  * @property {string} [address]
  */

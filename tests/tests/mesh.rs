@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chive_node::circuit::client::Router;
 use chive_node::ids::{CircuitId, RsaId};
-use chive_node::node::{Carried, Carry, Event, LinkTransport};
+use chive_node::node::{Carried, Carry, Event, LinkTransport, PeerKind, Transports};
 use chive_node::ordb::{Demand, Read};
 use chive_node::wire::{AskFailure, DestroyReason, Roles};
 use chive_tests::sim::{LinkModel, Manner, Nat, NodeIndex, World, download};
@@ -338,6 +338,48 @@ fn entries_are_kept_and_told_to_the_host() {
     assert!(world.node(again).bridges().next().is_none(), "{first}");
 }
 
+/// A bridge may be reached in two ways, and is one peer; who circuits begin at without it is what it
+/// is.
+#[test]
+fn a_peer_is_shown_once_and_as_what_it_is() {
+    let mut world = World::new(164, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let facilitator = world.add_router(FACILITATOR, &[bridge], |_| {});
+    let lines = [bridge, facilitator].map(|router| world.peer_line(router));
+    let tab = world.add_tab_router(&[bridge], Nat::HOME, |config| {
+        let [bridge, facilitator] = lines;
+        config.bridges.push(bridge);
+        config.entries.push(facilitator);
+    });
+    let other = world.add_tab_router(&[bridge], Nat::HOME, |config| config.asks = false);
+    world.run_until(Duration::from_secs(10), |_| false);
+    let through = vec![
+        world.router(bridge),
+        introduced_by(&world, other, bridge),
+        introduced_by(&world, tab, bridge),
+    ];
+    let client = world.add_client();
+    assert!(build(&mut world, client, through).is_ok());
+    let status = world.node(tab);
+    let bridge_id = rsa(&world, bridge);
+    let neighbours = status.neighbours();
+    let ways = neighbours.iter().filter(|peer| peer.rsa == bridge_id);
+    assert_eq!(ways.count(), 2, "the bridge is linked to in two ways");
+    let mut peers: Vec<_> = status
+        .peers()
+        .into_iter()
+        .map(|p| (p.rsa, p.kind))
+        .collect();
+    peers.sort_by_key(|(rsa, _)| *rsa);
+    let mut expected = vec![
+        (rsa(&world, bridge), PeerKind::Bridge),
+        (rsa(&world, facilitator), PeerKind::Facilitator),
+        (rsa(&world, other), PeerKind::Tab),
+    ];
+    expected.sort_by_key(|(rsa, _)| *rsa);
+    assert_eq!(peers, expected);
+}
+
 /// Where all routers but the bridge are entries of an earlier session, they are hops all the same.
 #[test]
 fn a_tab_that_comes_again_to_a_small_network_fetches_there() {
@@ -356,6 +398,72 @@ fn a_tab_that_comes_again_to_a_small_network_fetches_there() {
     let again = world.add_tab_router(&[bridge], Nat::HOME, |config| config.entries = entries);
     world.run_until(Duration::from_secs(20), |_| false);
     download(&mut world, again, &torrent, Duration::from_secs(60));
+}
+
+/// Somebody dials a tab with many identities, and stays linked to it. Whom it dialled so, circuits
+/// neither begin at nor lead through, not even when every router that circuits began at is gone.
+#[test]
+fn who_dials_a_tab_is_no_hop_for_that() {
+    let mut world = World::new(165, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let honest: Vec<NodeIndex> = (0..6)
+        .map(|_| world.add_router(FACILITATOR, &[bridge], |_| {}))
+        .collect();
+    // One that can be dialled, for nobody would introduce so many at once.
+    let bridges = vec![world.peer_line(bridge)];
+    let victim = world.add_router(Roles::ROUTER.with(Roles::ORDB), &[], |config| {
+        config.asks = true;
+        config.transports = Transports::TAB;
+        config.bridges = bridges;
+    });
+    assert!(world.run_until(Duration::from_secs(60), |world| {
+        standing(world, victim) >= 6
+    }));
+    // It knows its hops now: walks are minutes apart.
+    world.run_for(Duration::from_secs(60));
+    let mut entries = Vec::new();
+    for event in world.take_events(victim) {
+        if let Event::Entries(lines) = event {
+            entries = lines;
+        }
+    }
+    // Where circuits of theirs begin; with two entries they look for no others, such as the bridge,
+    // which would introduce them as it introduces everybody.
+    let nobody = world.add_router(FACILITATOR, &[], |_| {});
+    world.kill(nobody);
+    let lines = [victim, nobody].map(|router| world.peer_line(router));
+    let adversary: Vec<NodeIndex> = (0..24)
+        .map(|_| {
+            world.add_router(FACILITATOR, &[], |config| {
+                config.asks = true;
+                config.transports = Transports::TAB;
+                config.entries = lines.to_vec();
+            })
+        })
+        .collect();
+    world.run_until(Duration::from_secs(60), |_| false);
+    assert!(linked(&world, victim, &adversary).len() >= 20, "they came");
+    let known = world.node(victim).gauges().routers;
+    assert!(known <= honest.len(), "{known} routers may be hops");
+    let is_entry = |gone: &&NodeIndex| entries.contains(&world.peer_line(**gone));
+    let gone: Vec<NodeIndex> = honest.iter().filter(is_entry).copied().collect();
+    assert_eq!(gone.len(), 2);
+    for gone in gone.into_iter().chain([bridge]) {
+        world.kill(gone);
+    }
+    world.run_until(Duration::from_secs(5), |_| false);
+    let placed: Vec<RsaId> = adversary.iter().map(|of| rsa(&world, *of)).collect();
+    let mut circuits = 0;
+    for _ in 0..120 {
+        world.run_for(Duration::from_secs(1));
+        for circuit in world.node(victim).circuits() {
+            circuits += usize::from(circuit.hops == 3);
+            let mut path = circuit.path.iter();
+            let hop = path.find(|router| placed.contains(&router.rsa));
+            assert!(hop.is_none(), "a hop that placed itself");
+        }
+    }
+    assert!(circuits > 0, "there are circuits to look at");
 }
 
 /// A router as a circuit names it that knows who introduces it.
@@ -448,6 +556,22 @@ fn links_that_nobody_uses_are_closed_but_for_a_few() {
 }
 
 #[test]
+fn a_link_without_a_circuit_holds_its_place_for_minutes_only() {
+    let mut world = World::new(191, LinkModel::default());
+    let router = world.add_router(FACILITATOR, &[], |_| {});
+    let client = world.add_client();
+    let path = vec![world.router(router)];
+    let circuit = build(&mut world, client, path).expect("a circuit");
+    world.run_for(Duration::from_secs(3600));
+    assert_eq!(world.node(router).gauges().links, 1, "a circuit is on it");
+    world.call(client, |node, now| node.close_circuit(now, circuit));
+    let gone = world.run_until(Duration::from_secs(400), |world| {
+        world.node(router).gauges().links == 0
+    });
+    assert!(gone);
+}
+
+#[test]
 fn an_idle_tab_builds_less_than_a_circuit_a_minute() {
     let (mut world, _, tabs) = tabs(200, 6);
     let stand = world.run_until(Duration::from_secs(120), |world| {
@@ -486,22 +610,6 @@ fn who_can_build_no_circuit_tries_ever_less_and_never_gives_up() {
         node.set_limits(now, Carry::default());
     });
     assert!(world.run_until(Duration::from_secs(90), |world| stands(world)));
-}
-
-#[test]
-fn a_link_without_a_circuit_holds_its_place_for_minutes_only() {
-    let mut world = World::new(191, LinkModel::default());
-    let router = world.add_router(FACILITATOR, &[], |_| {});
-    let client = world.add_client();
-    let path = vec![world.router(router)];
-    let circuit = build(&mut world, client, path).expect("a circuit");
-    world.run_for(Duration::from_secs(3600));
-    assert_eq!(world.node(router).gauges().links, 1, "a circuit is on it");
-    world.call(client, |node, now| node.close_circuit(now, circuit));
-    let gone = world.run_until(Duration::from_secs(400), |world| {
-        world.node(router).gauges().links == 0
-    });
-    assert!(gone);
 }
 
 #[test]

@@ -17,6 +17,13 @@ test('the page has every word that it names', async () => {
   assert.deepEqual(named.filter((key) => !has(key)), []);
 });
 
+test('whatever a hop or a link is has a word', async () => {
+  const [, roles] = /@property \{([^}]+)\} role/.exec(await read('chive.js')) ?? [];
+  const names = [...(roles ?? '').matchAll(/'(\w+)'/g)].map(([, name]) => name);
+  assert.deepEqual(names, ['bridge', 'facilitator', 'tab', 'entry', 'middle', 'ordb']);
+  assert.deepEqual(names.filter((name) => !has(name)), []);
+});
+
 test('every module is fetched at once, not one after the other', () => {
   const preloaded = [...index.matchAll(/modulepreload" href="(ui\/[^"]+)"/g)].map(([, name]) => name);
   assert.deepEqual(preloaded.toSorted(), modules.toSorted());

@@ -130,7 +130,7 @@ export class Chive extends EventTarget {
       id: n,
       state,
       torrent,
-      hops: [hop('bridge', 7), hop('middle', n + 20), hop('ordb', n + 40)],
+      hops: [n === 3 ? hop('facilitator', 4) : hop('bridge', 7), hop('middle', n + 20), hop('ordb', n + 40)],
     });
     const base = {
       bridges: [{ url: 'wss://bridge.example/link', state: scene === 'failed' ? 'failed' : 'connected', error: scene === 'failed' ? 'the connection broke off.' : null }],

@@ -15,7 +15,7 @@ import { has, language, t } from './text.js';
 const MAX_SHOWN = 4;
 
 /** The routers that are drawn before the real ones are known. */
-const EXPECTED = /** @type {const} */ (['bridge', 'middle', 'ordb']);
+const EXPECTED = /** @type {const} */ (['entry', 'middle', 'ordb']);
 
 export class Route {
   #drawn = '';

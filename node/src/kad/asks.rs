@@ -31,6 +31,8 @@ pub(super) enum Cause {
 pub(super) struct Pending {
     to: Known,
     teller: Option<RsaId>,
+    /// What will be so of the contact, if it answers a check ([`Contact::met`]).
+    met: bool,
     pub(super) cause: Cause,
     deadline: Instant,
     /// When a lookup goes on without it; none once it did.
@@ -53,7 +55,7 @@ impl Kad {
         teller: Option<RsaId>,
         question: KadQuestion,
         cause: Cause,
-    ) {
+    ) -> AskId {
         let id = AskId(self.next_id());
         let slow_at = match cause {
             Cause::Lookup(_) => Some(self.now + self.config.slow_after),
@@ -75,6 +77,7 @@ impl Kad {
         let pending = Pending {
             to: to.clone(),
             teller,
+            met: false,
             cause,
             deadline: self.now + self.config.ask_timeout,
             slow_at,
@@ -88,6 +91,7 @@ impl Kad {
             hints,
             question,
         });
+        id
     }
 
     pub(super) fn under_way(&self, is_so: impl Fn(&Cause) -> bool) -> usize {
@@ -104,7 +108,10 @@ impl Kad {
         }
         if count < MAX_CHECKS && !twice {
             let question = KadQuestion::Ping(self.described.clone());
-            self.ask(contact.known, contact.teller, question, Cause::Check);
+            let id = self.ask(contact.known, contact.teller, question, Cause::Check);
+            if let Some(pending) = self.asks.get_mut(&id) {
+                pending.met = contact.met;
+            }
         }
     }
 
@@ -194,6 +201,7 @@ impl Kad {
         let Pending {
             to,
             mut teller,
+            mut met,
             cause,
             nodes,
             ..
@@ -208,10 +216,11 @@ impl Kad {
             let walks = running.purpose == Purpose::Walk;
             if let Some(reached) = reached {
                 teller = reached.teller;
+                met = reached.root.met;
                 if walks {
                     let rng = &mut self.rng;
                     let salt = || rand_core::Rng::next_u64(rng);
-                    if self.sampler.offer(&reached.known, reached.root, salt) {
+                    if self.sampler.offer(&reached.known, reached.root.id, salt) {
                         let sampled = super::KadEvent::Sampled(reached.known);
                         self.events.push_back(sampled);
                     }
@@ -234,8 +243,10 @@ impl Kad {
             if !contact.linked && teller.is_some() {
                 contact.teller = teller;
             }
+            contact.met |= met;
         } else if !self.is_shunned(id) && !self.has_expired(&to) {
             let mut contact = self.contact_of(to, teller, false);
+            contact.met = met;
             if told_us {
                 contact.ping_at = ping_at;
             }

@@ -33,13 +33,20 @@ enum State {
     Failed,
 }
 
+/// The contact of the table that a path began with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Root {
+    pub(super) id: RsaId,
+    /// [`Contact::met`].
+    pub(super) met: bool,
+}
+
 #[derive(Debug)]
 struct Candidate {
     distance: Distance,
     known: Known,
     teller: Option<RsaId>,
-    /// The contact of the table that its path began with.
-    root: RsaId,
+    root: Root,
     /// The paths on which it was told of, as bits.
     views: u8,
     state: State,
@@ -69,7 +76,7 @@ pub(super) struct Next {
 pub(super) struct Reached {
     pub(super) known: Known,
     pub(super) teller: Option<RsaId>,
-    pub(super) root: RsaId,
+    pub(super) root: Root,
 }
 
 /// See the module.
@@ -97,13 +104,16 @@ impl Lookup {
             rounds: 0,
         };
         for (path, seed) in (0..paths).cycle().zip(seeds) {
-            let id = seed.known.rsa_id;
-            lookup.learn(seed.known.clone(), seed.teller, id, 1, path);
+            let root = Root {
+                id: seed.known.rsa_id,
+                met: seed.met,
+            };
+            lookup.learn(seed.known.clone(), seed.teller, root, 1, path);
         }
         lookup
     }
 
-    fn learn(&mut self, known: Known, teller: Option<RsaId>, root: RsaId, depth: u32, path: usize) {
+    fn learn(&mut self, known: Known, teller: Option<RsaId>, root: Root, depth: u32, path: usize) {
         if known.rsa_id == self.own {
             return;
         }
@@ -113,6 +123,7 @@ impl Lookup {
             Ok(place) => {
                 if let Some(there) = self.candidates.get_mut(place) {
                     there.views |= 1 << path;
+                    there.root.met |= root.met;
                 }
             }
             Err(place) => self.candidates.insert(

@@ -343,10 +343,22 @@ impl Kad {
     /// one that `teller` told of, which is pinged before it is believed.
     pub fn handle_contact(&mut self, now: Instant, known: Known, teller: Option<RsaId>) {
         self.now = now;
+        self.learn_of(known, teller, false);
+    }
+
+    /// The same of a router that this node began with, a bridge, or that one of those told of:
+    /// whoever asks for hops may begin there.
+    pub fn handle_introduced(&mut self, now: Instant, known: Known, teller: Option<RsaId>) {
+        self.now = now;
+        self.learn_of(known, teller, true);
+    }
+
+    fn learn_of(&mut self, known: Known, teller: Option<RsaId>, met: bool) {
         if known.rsa_id == self.own || self.is_shunned(known.rsa_id) || self.has_expired(&known) {
             return;
         }
-        let contact = self.contact_of(known, teller, teller.is_none());
+        let mut contact = self.contact_of(known, teller, teller.is_none());
+        contact.met = met;
         match (teller, self.table.would_admit(&contact)) {
             (None, _) | (_, Admission::Kept) => self.take(contact),
             (Some(_), Admission::Entered) => self.check(contact),
@@ -448,7 +460,10 @@ impl Kad {
 
     fn begin(&mut self, key: Key, purpose: Purpose) -> LookupId {
         let id = LookupId(self.next_id());
-        let seeds = self.table.closest(key, K * PATHS);
+        let seeds = match purpose {
+            Purpose::Walk => self.table.closest_met(key, K * PATHS),
+            _ => self.table.closest(key, K * PATHS),
+        };
         let lookup = Lookup::new(self.own, key, &seeds);
         self.lookups.insert(
             id,
@@ -562,6 +577,7 @@ impl Kad {
             known,
             teller,
             linked,
+            met: false,
             heard: self.now,
             ping_at,
             failures: 0,

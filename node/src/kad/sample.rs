@@ -5,6 +5,8 @@
 //! offered here. To be drawn it does not help
 //!
 //! - to stand near a name or a victim: walks go nowhere near more often than anywhere else;
+//! - to link to the walker: a walk begins with whom a bridge introduced, or whom such led to, and
+//!   never with who merely came ([`super::Contact::met`]);
 //! - to be met often, or to be named by many: a slot keeps the least of a keyed hash over all that
 //!   it was ever offered, so each counts once (the sampler of Brahms, Bortnikov et al. 2009);
 //! - to come in numbers from few networks: the hash is first over the group, then over the ID. An

@@ -40,6 +40,9 @@ pub struct Contact {
     pub teller: Option<RsaId>,
     /// Whether it is at the other end of a link, so that its ID is proven.
     pub linked: bool,
+    /// Whether somebody led to it whom this node began with or was led to. Who only came here may
+    /// have chosen this node: no random walk begins with it.
+    pub met: bool,
     /// When it last answered, or asked.
     pub heard: Instant,
     /// When it is to be pinged.
@@ -159,6 +162,7 @@ impl Table {
                         there.teller = contact.teller;
                     }
                     there.linked |= contact.linked;
+                    there.met |= contact.met;
                 }
             }
             Admission::Full | Admission::Network | Admission::Impostor => {}
@@ -212,8 +216,18 @@ impl Table {
     /// The `count` contacts nearest to `key` that did answer when they were last asked, no more
     /// than a few of one network; with them those who did not, if the others are too few.
     pub(super) fn closest(&self, key: Key, count: usize) -> Vec<&Contact> {
+        self.closest_of(key, count, |_| true)
+    }
+
+    /// Those of them that did not merely come here.
+    pub(super) fn closest_met(&self, key: Key, count: usize) -> Vec<&Contact> {
+        self.closest_of(key, count, |contact| contact.met)
+    }
+
+    fn closest_of(&self, key: Key, count: usize, fits: fn(&Contact) -> bool) -> Vec<&Contact> {
         let mut all: Vec<(bool, Distance, &Contact)> = self
             .iter()
+            .filter(|contact| fits(contact))
             .map(|contact| {
                 let distance = Distance::between(key, contact.id().into());
                 (contact.failures > 0, distance, contact)

@@ -447,7 +447,7 @@ impl Node {
                 {
                     self.learn_router(&verified);
                     let teller = self.bridge_rsa(index);
-                    self.kademlia_contact(&verified, teller);
+                    self.kademlia_contact(&verified, teller, true);
                 }
             }
         }
@@ -478,20 +478,22 @@ impl Node {
         }
     }
 
-    /// The link of a bridge that circuits can begin at, and the bridge as their first hop.
+    /// A link that circuits can begin over, and their first hop.
     pub(crate) fn entry(&self) -> Option<(LinkId, FirstHop, Arc<Router>)> {
-        self.bridges
-            .iter()
-            .find_map(|bridge| {
-                let link = bridge.link.filter(|_| bridge.is_up())?;
-                let own = self.circuits.get(&bridge.circuit?)?;
-                let first = match bridge.line {
-                    BridgeLine::WebSocket { .. } => FirstHop::Ntor,
-                    BridgeLine::Tls { .. } | BridgeLine::Peer { .. } => FirstHop::Fast,
-                };
-                Some((link, first, own.path().first()?.clone()))
-            })
-            .or_else(|| self.neighbour_entry())
+        self.bridge_entry().or_else(|| self.substitute_entry())
+    }
+
+    /// The link of a bridge that circuits can begin at, and the bridge as their first hop.
+    pub(crate) fn bridge_entry(&self) -> Option<(LinkId, FirstHop, Arc<Router>)> {
+        self.bridges.iter().find_map(|bridge| {
+            let link = bridge.link.filter(|_| bridge.is_up())?;
+            let own = self.circuits.get(&bridge.circuit?)?;
+            let first = match bridge.line {
+                BridgeLine::WebSocket { .. } => FirstHop::Ntor,
+                BridgeLine::Tls { .. } | BridgeLine::Peer { .. } => FirstHop::Fast,
+            };
+            Some((link, first, own.path().first()?.clone()))
+        })
     }
 }
 

@@ -10,11 +10,16 @@ use rand_core::Rng;
 
 use crate::circuit::client::Router;
 use crate::ids::{Ed25519Id, LinkId, RsaId};
+use crate::node::signing::DESCRIPTOR_LIFE;
 use crate::time::Instant;
 use crate::wire::{Descriptor, Roles, VerifiedDescriptor};
 
 /// Routers that a client remembers. Bridges fill it; the one that expires first gives way.
 const MAX_ROUTERS: usize = 512;
+
+/// How long a router is remembered at most after it was last told of, whatever it says itself:
+/// longer than an honest descriptor holds, by what people's clocks are wrong.
+const REMEMBER_SECONDS: u64 = 2 * DESCRIPTOR_LIFE.as_secs();
 
 /// How long a router that let a circuit down is passed over, if there are others; it doubles each
 /// time …
@@ -40,6 +45,8 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 struct Known {
     said: VerifiedDescriptor,
+    /// When it is forgotten, Unix seconds.
+    expiry: u64,
     /// The first bytes of its RSA identity.
     rsa: [u8; 4],
     roles: Roles,
@@ -57,9 +64,11 @@ struct Failing {
 }
 
 impl Known {
-    fn new(said: &VerifiedDescriptor) -> Self {
+    fn new(said: &VerifiedDescriptor, unix_now: u64) -> Self {
         Known {
             said: said.clone(),
+            // Who says that he is there for ever would stay when all others have given way.
+            expiry: said.expiry.min(unix_now.saturating_add(REMEMBER_SECONDS)),
             rsa: beginning(&said.rsa_id),
             roles: said.roles,
             is_dialable: !said.addresses.is_empty(),
@@ -70,12 +79,17 @@ impl Known {
 impl Directory {
     /// Takes a router from a descriptor whose signature was checked. Whether that is news: it was
     /// not known, or was not reached and says otherwise now how it is.
-    pub(crate) fn learn(&mut self, said: &VerifiedDescriptor, now: Instant) -> bool {
-        self.first_expiry = self.first_expiry.min(said.expiry);
+    pub(crate) fn learn(&mut self, said: &VerifiedDescriptor, now: Instant, unix_now: u64) -> bool {
+        let new = Known::new(said, unix_now);
+        self.first_expiry = self.first_expiry.min(new.expiry);
         if let Ok(place) = self.place(&said.ed25519)
             && let Some(known) = self.routers.get_mut(place)
         {
-            let before = std::mem::replace(known, Known::new(said)).said;
+            // Anybody can tell again what it once said of itself.
+            if said.expiry < known.said.expiry {
+                return false;
+            }
+            let before = std::mem::replace(known, new).said;
             let Some(failing) = self.failing.get_mut(&said.ed25519) else {
                 return false;
             };
@@ -87,14 +101,14 @@ impl Directory {
         }
         if self.routers.len() >= MAX_ROUTERS {
             let places = self.routers.iter().enumerate();
-            let first = places.min_by_key(|(_, known)| known.said.expiry);
+            let first = places.min_by_key(|(_, known)| known.expiry);
             if let Some(place) = first.map(|(place, _)| place) {
                 let gone = self.routers.remove(place);
                 self.failing.remove(&gone.said.ed25519);
             }
         }
         if let Err(place) = self.place(&said.ed25519) {
-            self.routers.insert(place, Known::new(said));
+            self.routers.insert(place, new);
         }
         true
     }
@@ -120,6 +134,11 @@ impl Directory {
         Some(Arc::new(Router::from(&known.said)))
     }
 
+    /// Whether a router is one of those known.
+    pub(crate) fn knows(&self, id: &Ed25519Id) -> bool {
+        self.place(id).is_ok()
+    }
+
     /// How many are known.
     pub(crate) fn len(&self) -> usize {
         self.routers.len()
@@ -132,13 +151,13 @@ impl Directory {
         }
         let failing = &mut self.failing;
         self.routers.retain(|known| {
-            let stays = known.said.expiry > unix_now;
+            let stays = known.expiry > unix_now;
             if !stays {
                 failing.remove(&known.said.ed25519);
             }
             stays
         });
-        let expiries = self.routers.iter().map(|known| known.said.expiry);
+        let expiries = self.routers.iter().map(|known| known.expiry);
         self.first_expiry = expiries.min().unwrap_or(u64::MAX);
     }
 
@@ -442,6 +461,37 @@ mod tests {
         ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
+    }
+
+    #[test]
+    fn what_a_router_said_before_is_not_believed_again() {
+        let secret = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
+        let said = |expiry, port| {
+            let body = crate::wire::DescriptorBody {
+                rsa_id: RsaId([1; 20]),
+                ed25519: Ed25519Id(secret.verifying_key().to_bytes()),
+                onion_key: crate::ids::OnionKey([2; 32]),
+                roles: Roles::ROUTER,
+                expiry,
+                addresses: vec![SocketAddr::from(([8, 8, 8, 8], port))],
+                dtls: None,
+                introducers: Vec::new(),
+                provides: None,
+                extensions: Vec::new(),
+            };
+            body.sign(&secret).unwrap().verify(1_000).unwrap()
+        };
+        let mut directory = Directory::default();
+        assert!(directory.learn(&said(2_000, 1), Instant::ZERO, 1_000));
+        directory.learn(&said(u64::MAX, 2), Instant::ZERO, 1_000);
+        assert!(!directory.learn(&said(2_000, 1), Instant::ZERO, 1_000));
+        let known = directory.dialable(&RsaId([1; 20])).unwrap();
+        assert_eq!(known.addresses[0].port(), 2);
+        // Nor is it for ever what it says that it is.
+        directory.expire(1_000 + DESCRIPTOR_LIFE.as_secs());
+        assert_eq!(directory.len(), 1);
+        directory.expire(1_000 + REMEMBER_SECONDS);
+        assert_eq!(directory.len(), 0);
     }
 
     #[test]

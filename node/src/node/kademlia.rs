@@ -196,9 +196,19 @@ impl Node {
     }
 
     /// A router may be asked: a neighbour if there is no `teller`, else one whom `teller` told of.
-    pub(crate) fn kademlia_contact(&mut self, known: &VerifiedDescriptor, teller: Option<RsaId>) {
+    /// Random walks begin with those that are bridges of ours, or that one of these introduced.
+    pub(crate) fn kademlia_contact(
+        &mut self,
+        known: &VerifiedDescriptor,
+        teller: Option<RsaId>,
+        introduced: bool,
+    ) {
         if let Some(kademlia) = &mut self.kademlia {
-            kademlia.kad.handle_contact(self.now, known.clone(), teller);
+            let (now, known) = (self.now, known.clone());
+            match introduced {
+                true => kademlia.kad.handle_introduced(now, known, teller),
+                false => kademlia.kad.handle_contact(now, known, teller),
+            }
             self.kademlia_dirty = true;
         }
     }

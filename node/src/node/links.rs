@@ -654,6 +654,7 @@ impl Node {
         self.queued_bytes = self.queued_bytes.saturating_sub(link.queue.waiting_bytes());
         self.registry.forget_link(id);
         self.introductions.forget(id);
+        self.substitute_changed(id);
         self.neighbour_gone(id);
         for routed in link.awaited_by {
             self.end_routed(routed, DestroyReason::CONNECTFAILED);

@@ -73,6 +73,44 @@ pub struct NeighbourStatus {
     pub bytes_received: u64,
 }
 
+/// What sort of router a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerKind {
+    /// It lets tabs in.
+    Bridge,
+    /// It is always there.
+    Facilitator,
+    /// It is somebody's open tab.
+    Tab,
+}
+
+/// A peer that this node is linked to, by however many links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its ID.
+    pub rsa: RsaId,
+    /// What it is.
+    pub kind: PeerKind,
+    /// Bytes handed to all links to it.
+    pub bytes_sent: u64,
+    /// Bytes that came over them.
+    pub bytes_received: u64,
+}
+
+impl PeerKind {
+    fn of(roles: Option<Roles>, transport: LinkTransport) -> Self {
+        let does = |role| roles.is_some_and(|roles| roles.contains(role));
+        // Who has not said yet what it does is known by how it is reached.
+        match transport {
+            _ if does(Roles::BRIDGE) => PeerKind::Bridge,
+            _ if does(Roles::FACILITATOR) => PeerKind::Facilitator,
+            LinkTransport::WebSocket => PeerKind::Bridge,
+            LinkTransport::Tls => PeerKind::Facilitator,
+            LinkTransport::WebRtc => PeerKind::Tab,
+        }
+    }
+}
+
 impl Mesh {
     /// The link to the neighbour of this ID; the oldest, if there are several.
     pub(crate) fn link_to(&self, rsa: &RsaId) -> Option<LinkId> {
@@ -137,6 +175,30 @@ impl Node {
         self.mesh.neighbours.iter().filter_map(status).collect()
     }
 
+    /// The peers that this node is linked to, each once: a bridge may be reached in two ways.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let mut peers = Vec::new();
+        for (rsa, links) in &self.mesh.by_rsa {
+            let neighbours = || {
+                let known = links
+                    .iter()
+                    .filter_map(|id| self.mesh.neighbours.get_key_value(id));
+                known.filter_map(|(id, neighbour)| Some((neighbour, self.links.get(id)?)))
+            };
+            let roles = neighbours().find_map(|(neighbour, _)| neighbour.roles);
+            let Some((_, first)) = neighbours().next() else {
+                continue;
+            };
+            peers.push(PeerStatus {
+                rsa: *rsa,
+                kind: PeerKind::of(roles, first.transport),
+                bytes_sent: neighbours().map(|(_, link)| link.bytes_sent).sum(),
+                bytes_received: neighbours().map(|(_, link)| link.bytes_received).sum(),
+            });
+        }
+        peers
+    }
+
     /// What a neighbour says of itself.
     pub(crate) fn note_neighbour(&mut self, verified: &VerifiedDescriptor) {
         let links = self.mesh.by_rsa.get(&verified.rsa_id);
@@ -145,6 +207,8 @@ impl Node {
         for link in links {
             if let Some(neighbour) = self.mesh.neighbours.get_mut(&link)
                 && neighbour.ids.ed25519 == verified.ed25519
+                // Anybody can tell again what it once said of itself.
+                && neighbour.descriptor.as_ref().is_none_or(|said| said.expiry <= verified.expiry)
             {
                 neighbour.roles = Some(verified.roles);
                 neighbour.descriptor = Some(verified.clone());
@@ -153,9 +217,12 @@ impl Node {
         }
         // Whoever connects becomes a contact.
         if is_neighbour {
-            self.kademlia_contact(verified, None);
-            // It is as good a sample as any other: it was not chosen for its ID.
-            if self.config.asks && !self.is_bridge(&verified.ed25519) {
+            let is_entry = self.entries().contains(&verified.ed25519);
+            let chosen = is_entry || self.is_bridge(&verified.ed25519);
+            self.kademlia_contact(verified, None, chosen);
+            // Whoever links to us may have chosen us. A hop is only who was drawn, now or in an
+            // earlier session; of such a one this is news.
+            if self.config.asks && (is_entry || self.directory.knows(&verified.ed25519)) {
                 self.learn_router(verified);
             }
         }
@@ -172,6 +239,7 @@ impl Node {
         let greets = state.side == Side::Initiator && state.transport == LinkTransport::WebRtc;
         self.mesh.add(link, ids);
         self.open_way(link);
+        self.substitute_changed(link);
         // Who is at the other end of a TLS link may be a relay of Tor's, which nobody asks.
         if greets {
             self.greet(link, ids.rsa);
@@ -231,7 +299,7 @@ impl Node {
         if let Ok(verified) = self.verify_told(descriptor) {
             self.note_neighbour(&verified);
             if teller.is_some() {
-                self.kademlia_contact(&verified, teller);
+                self.kademlia_contact(&verified, teller, false);
             }
         }
     }

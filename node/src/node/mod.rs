@@ -49,7 +49,7 @@ pub use io::{
     BridgeState, Carry, CircuitStatus, Config, Event, HostKey, Input, Limits, LinkTransport,
     Output, Target, Transports,
 };
-pub use mesh::{Carried, NeighbourStatus};
+pub use mesh::{Carried, NeighbourStatus, PeerKind, PeerStatus};
 pub use origin::Misuse;
 pub use rates::Rates;
 pub use stored::TorrentFlags;

@@ -9,7 +9,9 @@ use rand_core::Rng;
 
 use crate::circuit::client::{FirstHop, Router};
 use crate::ids::{CircuitId, Ed25519Id, LinkId, TorrentId};
+use crate::link::Expected;
 use crate::node::Node;
+use crate::node::directory::pick;
 use crate::node::origin::{Own, Purpose};
 use crate::node::timers::Wake;
 use crate::time::Instant;
@@ -38,6 +40,19 @@ const BUILD_AGAIN_NONE: Duration = Duration::from_secs(30);
 /// … and to this while only spares are missing.
 const BUILD_AGAIN_MOST: Duration = Duration::from_secs(120);
 
+/// Routers that are tried in one go to begin circuits at, while no bridge can be reached.
+const SUBSTITUTES_AT_ONCE: usize = 8;
+
+/// A router that circuits begin at while no bridge can be reached.
+#[derive(Debug)]
+struct Substitute {
+    router: Arc<Router>,
+    /// The link that was begun to it; another may stand instead.
+    link: LinkId,
+    /// Whether it was ever reached.
+    stood: bool,
+}
+
 /// How building circuits goes.
 #[derive(Debug)]
 pub(crate) struct Building {
@@ -48,6 +63,7 @@ pub(crate) struct Building {
     /// How much of the pause that `failures` says is kept, in parts of a thousand: so that not all
     /// nodes try again at once.
     jitter: u32,
+    substitute: Option<Substitute>,
 }
 
 impl Building {
@@ -56,6 +72,7 @@ impl Building {
             failures: 0,
             failed: now,
             jitter: 0,
+            substitute: None,
         }
     }
 
@@ -69,7 +86,8 @@ impl Building {
 impl Node {
     /// A router may be a hop from now on.
     pub(crate) fn learn_router(&mut self, router: &VerifiedDescriptor) {
-        if self.directory.learn(router, self.now) {
+        let unix_now = self.unix_now();
+        if self.directory.learn(router, self.now, unix_now) {
             self.hurry_building();
         }
         self.directory_dirty = true;
@@ -140,6 +158,7 @@ impl Node {
         self.talk_to_bridges();
         if self.config.asks {
             self.keep_entries();
+            self.keep_substitute();
             self.retire_spares();
             self.feed_torrents();
             let again = self.torrents.values();
@@ -291,20 +310,89 @@ impl Node {
             .max(CIRCUITS_AHEAD)
     }
 
-    /// A neighbour to begin circuits at while no bridge can be reached: a router that stays where
-    /// it is before a tab, and who has been linked for longest, so that it is always the same.
-    pub(crate) fn neighbour_entry(&self) -> Option<(LinkId, FirstHop, Arc<Router>)> {
-        let fit = self.neighbours().into_iter().filter_map(|neighbour| {
-            let link = self.links.get(&neighbour.link)?;
-            let said = self.mesh.descriptor_of(neighbour.link)?;
-            if !link.encrypts || link.identity().is_none() || !said.roles.contains(Roles::ROUTER) {
-                return None;
+    /// While no bridge can be reached, circuits begin at a router that was drawn as all hops are,
+    /// and then linked to: who is linked already may have chosen us. It stays the same as long as
+    /// it can be reached.
+    pub(crate) fn keep_substitute(&mut self) {
+        if self.bridge_entry().is_some() {
+            return;
+        }
+        for _ in 0..SUBSTITUTES_AT_ONCE {
+            let router = match self.building.substitute.take() {
+                None => match self.draw_substitute() {
+                    Some(router) => router,
+                    None => break,
+                },
+                Some(kept) if self.link_to(&expected_of(&kept.router)).is_some() => {
+                    let stood = true;
+                    self.building.substitute = Some(Substitute { stood, ..kept });
+                    return;
+                }
+                Some(kept) if self.links.contains_key(&kept.link) => {
+                    self.building.substitute = Some(kept);
+                    return;
+                }
+                // Its link may only have been cut.
+                Some(kept) if kept.stood => kept.router,
+                Some(kept) => {
+                    self.directory.suspect(&kept.router.ed25519, self.now);
+                    continue;
+                }
+            };
+            match self.link_to_hop(&router) {
+                Some(link) => {
+                    let stood = false;
+                    self.building.substitute = Some(Substitute {
+                        router,
+                        link,
+                        stood,
+                    });
+                    return;
+                }
+                None => self.directory.suspect(&router.ed25519, self.now),
             }
-            let place = (said.addresses.is_empty(), neighbour.since, neighbour.link);
-            Some((place, Arc::new(Router::from(said))))
-        });
-        let ((_, _, link), router) = fit.min_by_key(|(place, _)| *place)?;
-        Some((link, FirstHop::Fast, router))
+        }
+        if let Some(at) = self.directory.rests_until(self.now) {
+            self.wake_directory(at);
+        }
+    }
+
+    /// A router to begin circuits at: one that stays where it is before a tab.
+    fn draw_substitute(&mut self) -> Option<Arc<Router>> {
+        let trusted = self.directory.trusted(Roles::ROUTER, self.now);
+        let stays: Vec<&VerifiedDescriptor> =
+            trusted.filter(|said| !said.addresses.is_empty()).collect();
+        if let Some(said) = pick(&stays, &mut self.rng) {
+            return Some(Arc::new(Router::from(*said)));
+        }
+        let none = BTreeSet::new();
+        self.directory
+            .choose(Roles::ROUTER, &[], &none, self.now, &mut self.rng)
+    }
+
+    /// The link to a router that was drawn: the one that stands, or one that is begun.
+    fn link_to_hop(&mut self, router: &Router) -> Option<LinkId> {
+        let expected = expected_of(router);
+        self.reach_directly(router)
+            .or_else(|| self.introduction_to(&expected))
+            .or_else(|| self.introduce(expected, router.onion, router.introducers.clone()))
+    }
+
+    /// A link to somebody stands or is gone: it may be where circuits are to begin.
+    pub(crate) fn substitute_changed(&mut self, link: LinkId) {
+        let peer = self.mesh.ids_of(link).map(|ids| ids.ed25519);
+        let substitute = self.building.substitute.as_ref();
+        if substitute.is_some_and(|kept| kept.link == link || peer == Some(kept.router.ed25519)) {
+            self.hurry_building();
+        }
+    }
+
+    /// Where circuits begin while no bridge can be reached.
+    pub(crate) fn substitute_entry(&self) -> Option<(LinkId, FirstHop, Arc<Router>)> {
+        let router = &self.building.substitute.as_ref()?.router;
+        let link = self.link_to(&expected_of(router))?;
+        self.links.get(&link).filter(|link| link.encrypts)?;
+        Some((link, FirstHop::Fast, router.clone()))
     }
 
     /// Begins one circuit whose ORDB is, if possible, none of `avoid`.
@@ -377,25 +465,25 @@ impl Node {
     /// Begins a circuit to a certain ORDB: as long as any where this node builds such, else as
     /// short as can be, for a router has nothing to hide but whom it asks for.
     pub(crate) fn build_to(&mut self, ordb: &Arc<Router>, purpose: Purpose) -> Option<CircuitId> {
-        let Some((link, first, entry)) = self.entry().filter(|_| self.config.asks) else {
-            let direct = self.link_towards(ordb).ok();
-            let (link, path) = match direct {
-                Some(link) => (link, vec![ordb.clone()]),
-                // A tab, which nobody dials: who introduces it is asked to extend to it.
-                None => {
-                    let mut introducers = ordb.introducers.iter();
-                    let introducer = introducers.find_map(|id| self.dialable(id))?;
-                    let link = self.link_towards(&introducer).ok()?;
-                    (link, vec![introducer, ordb.clone()])
-                }
-            };
-            return self.build_over(link, path, FirstHop::Fast, purpose);
+        if self.config.asks {
+            let (link, first, entry) = self.entry()?;
+            let (none, entries) = (BTreeSet::new(), self.entries());
+            let path = self
+                .path_through(&entry, ordb, &entries)
+                .or_else(|| self.path_through(&entry, ordb, &none))?;
+            return self.build_over(link, path, first, purpose);
+        }
+        let (link, path) = match self.link_towards(ordb).ok() {
+            Some(link) => (link, vec![ordb.clone()]),
+            // A tab, which nobody dials: who introduces it is asked to extend to it.
+            None => {
+                let mut introducers = ordb.introducers.iter();
+                let introducer = introducers.find_map(|id| self.dialable(id))?;
+                let link = self.link_towards(&introducer).ok()?;
+                (link, vec![introducer, ordb.clone()])
+            }
         };
-        let (none, entries) = (BTreeSet::new(), self.entries());
-        let path = self
-            .path_through(&entry, ordb, &entries)
-            .or_else(|| self.path_through(&entry, ordb, &none))?;
-        self.build_over(link, path, first, purpose)
+        self.build_over(link, path, FirstHop::Fast, purpose)
     }
 
     /// A spare circuit died or was not built: building rests, so that a router that refuses all is
@@ -410,5 +498,12 @@ impl Node {
         }
         self.building.failed = self.now;
         self.building.jitter = 500 + self.rng.next_u32() % 1000;
+    }
+}
+
+fn expected_of(router: &Router) -> Expected {
+    Expected {
+        rsa: Some(router.rsa),
+        ed25519: Some(router.ed25519),
     }
 }

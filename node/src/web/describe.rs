@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::ids::TorrentId;
-use crate::node::{BridgeLine, BridgeState, Event, LinkTransport, NeighbourStatus, Node};
+use crate::node::{BridgeLine, BridgeState, Event, Node, PeerKind, PeerStatus};
 use crate::ordb::Failure;
 use crate::torrent::Metainfo;
-use crate::wire::{Holders, Roles};
+use crate::wire::Holders;
 
 /// Kademlia's: one for each bit of an ID.
 const BUCKETS: usize = 160;
@@ -74,6 +74,7 @@ pub(super) fn status(node: &Node) -> Value {
             json!({ "url": bridge_url(line), "state": word, "error": error })
         })
         .collect();
+    let peers = node.peers();
     let circuits: Vec<Value> = node
         .circuits()
         .into_iter()
@@ -84,8 +85,10 @@ pub(super) fn status(node: &Node) -> Value {
                 .iter()
                 .enumerate()
                 .map(|(place, router)| {
+                    let linked = peers.iter().find(|peer| peer.rsa == router.rsa);
                     let role = match place {
-                        0 => "bridge",
+                        // While its link is gone or to come, nobody knows what it is.
+                        0 => linked.map_or("entry", |peer| kind(peer.kind)),
                         place if place == last => "ordb",
                         _ => "middle",
                     };
@@ -106,7 +109,7 @@ pub(super) fn status(node: &Node) -> Value {
         })
         .collect();
     let torrents: Vec<Value> = node.torrents().map(|id| torrent(node, id)).collect();
-    let links: Vec<Value> = node.neighbours().iter().map(link).collect();
+    let links: Vec<Value> = peers.iter().map(link).collect();
     let counters = node.counters();
     let carried = node.carried();
     let mut buckets = vec![0; BUCKETS];
@@ -130,23 +133,22 @@ pub(super) fn status(node: &Node) -> Value {
     })
 }
 
-fn link(neighbour: &NeighbourStatus) -> Value {
-    let does = |role| neighbour.roles.is_some_and(|roles| roles.contains(role));
-    // Who has not said yet what it does is known by how it is reached.
-    let kind = match neighbour.transport {
-        _ if does(Roles::BRIDGE) => "bridge",
-        _ if does(Roles::FACILITATOR) => "facilitator",
-        LinkTransport::WebSocket => "bridge",
-        LinkTransport::Tls => "facilitator",
-        LinkTransport::WebRtc => "tab",
-    };
+fn link(peer: &PeerStatus) -> Value {
     json!({
-        "id": neighbour.rsa.to_string(),
-        "kind": kind,
+        "id": peer.rsa.to_string(),
+        "kind": kind(peer.kind),
         "state": "open",
-        "sent": neighbour.bytes_sent,
-        "received": neighbour.bytes_received,
+        "sent": peer.bytes_sent,
+        "received": peer.bytes_received,
     })
+}
+
+fn kind(kind: PeerKind) -> &'static str {
+    match kind {
+        PeerKind::Bridge => "bridge",
+        PeerKind::Facilitator => "facilitator",
+        PeerKind::Tab => "tab",
+    }
 }
 
 fn torrent(node: &Node, id: TorrentId) -> Value {

@@ -104,34 +104,6 @@ fn two_thousand_under_churn_find_the_nearest_in_few_rounds() {
 }
 
 #[test]
-#[ignore = "a minute and more: cargo test --release -p chive-node --lib kad -- --ignored --nocapture"]
-fn ten_thousand_under_churn_find_the_nearest_in_few_rounds() {
-    const PEERS: usize = 10_000;
-    let mut world = World::new(2);
-    world.lost = 5;
-    world.populate(PEERS, 40 * MINUTE);
-    world.run(10 * MINUTE);
-    let (questions, answers) = (world.questions, world.answers);
-    world.churn(60 * MINUTE);
-    let (questions, answers) = (world.questions - questions, world.answers - answers);
-    let contacts: usize = world.peers.iter().map(|peer| peer.kad.len()).sum();
-    println!(
-        "a peer an hour: {} questions, {} messages of answers; {} contacts",
-        questions / PEERS as u64,
-        answers / PEERS as u64,
-        contacts / PEERS
-    );
-    let measured = measure(&mut world, 2000, 10 * MINUTE);
-    measured.print();
-    assert!(measured.success >= 0.99, "{measured:?}");
-    assert!(measured.recall >= 0.95, "{measured:?}");
-    assert!(
-        f64::from(measured.rounds_median) <= most_rounds(PEERS),
-        "{measured:?}"
-    );
-}
-
-#[test]
 fn the_same_seed_gives_the_same_world() {
     let run = || {
         let mut world = World::new(3);

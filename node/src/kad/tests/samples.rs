@@ -9,7 +9,9 @@ use super::world::{Nature, World};
 use super::{Who, random_id, rng};
 use crate::ids::RsaId;
 use crate::kad::sample::Sampler;
-use crate::wire::Roles;
+use crate::kad::{Kad, KadAnswer, KadConfig, KadEvent, KadQuestion};
+use crate::time::Instant;
+use crate::wire::{AskFailure, Roles};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -97,4 +99,45 @@ fn ids_placed_near_a_victim_are_drawn_no_more_than_others() {
     assert!(drawn <= 16, "{drawn} of {}", draws.len());
     let different: BTreeSet<_> = draws.iter().collect();
     assert!(different.len() >= 8, "{}", different.len());
+}
+
+/// A node that one was introduced to, and that fifty came to, walks for hours; each who is asked
+/// knows nobody. Whom the walks drew.
+fn drawn_of_those_who_came() -> (RsaId, BTreeSet<RsaId>) {
+    let mut rng = rng(46);
+    let config = KadConfig {
+        unix_time: super::UNIX_TIME,
+        ..KadConfig::default()
+    };
+    let mut kad = Kad::new(random_id(&mut rng), config, [4; 32]);
+    let mut now = Instant::ZERO;
+    let introduced = Who::tab(random_id(&mut rng)).known();
+    kad.handle_introduced(now, introduced.clone(), None);
+    for _ in 0..50 {
+        kad.handle_contact(now, Who::tab(random_id(&mut rng)).known(), None);
+    }
+    assert!(kad.len() > 20, "they are contacts: {}", kad.len());
+    let mut drawn = BTreeSet::new();
+    for _ in 0..180 {
+        now = now + MINUTE;
+        kad.handle_timeout(now);
+        while let Some(ask) = kad.poll_ask() {
+            match ask.question {
+                KadQuestion::Ping(_) => kad.handle_answer(now, ask.id, 0, KadAnswer::Pong(ask.to)),
+                _ => kad.handle_ask_failed(now, ask.id, AskFailure::NOTHING),
+            }
+        }
+        while let Some(event) = kad.poll_event() {
+            if let KadEvent::Sampled(known) = event {
+                drawn.insert(known.rsa_id);
+            }
+        }
+    }
+    (introduced.rsa_id, drawn)
+}
+
+#[test]
+fn who_merely_came_begins_no_walk_and_is_not_drawn() {
+    let (introduced, drawn) = drawn_of_those_who_came();
+    assert_eq!(drawn, BTreeSet::from([introduced]));
 }

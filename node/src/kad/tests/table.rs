@@ -14,6 +14,7 @@ fn contact(known: Known, linked: bool) -> Contact {
         known,
         teller: None,
         linked,
+        met: true,
         heard: Instant::ZERO,
         ping_at: Instant::ZERO,
         failures: 0,

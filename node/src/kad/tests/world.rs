@@ -160,8 +160,8 @@ impl World {
     /// A link between two, and both know it.
     pub(super) fn link(&mut self, a: usize, b: usize) {
         let (known_a, known_b) = (self.peers[a].known.clone(), self.peers[b].known.clone());
-        self.peers[a].kad.handle_contact(self.now, known_b, None);
-        self.peers[b].kad.handle_contact(self.now, known_a, None);
+        self.peers[a].kad.handle_introduced(self.now, known_b, None);
+        self.peers[b].kad.handle_introduced(self.now, known_a, None);
         self.drive(a);
         self.drive(b);
     }
