@@ -72,8 +72,6 @@ async fn paths(tabs: &Tabs, tab: usize, torrent: Option<&Value>) -> Result<Vec<V
 }
 
 #[tokio::test]
-#[ignore = "now and then the fetcher stands still, its sources open and asked for nothing: \
-            cargo test --release -p chive-tests --test tabs -- --ignored"]
 async fn fifty_megabytes_go_from_tab_to_tab_through_two_others() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     let _only = ONE_MESH.lock().await;

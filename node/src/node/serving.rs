@@ -50,12 +50,11 @@ impl Node {
         let both = self.rates.up.is_limited();
         let holder = std::mem::take(&mut self.holder_dirty) || both;
         let ordb = std::mem::take(&mut self.server_dirty) || both;
-        if ordb {
-            while let Some(want) = self.server.poll_want() {
+        loop {
+            // What was sent makes room for more to be wanted.
+            while ordb && let Some(want) = self.server.poll_want() {
                 self.handle_want(want);
             }
-        }
-        loop {
             let (first, second) = (self.turn.serves, self.turn.serves.other());
             let is_meant = |serves| match serves {
                 Serves::Holder => holder,

@@ -427,8 +427,9 @@ impl Inner {
         for (link, transport) in &mut self.transports {
             let change = match transport {
                 Transport::Socket(socket) => {
+                    let change = socket.buffered_change();
                     held |= socket.holds();
-                    socket.buffered_change()
+                    change
                 }
                 Transport::Channel(channel) => channel.buffered_change(),
             };

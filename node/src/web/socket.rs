@@ -16,7 +16,11 @@ use crate::node::Input;
 /// A WebSocket and what it calls. Dropped, it is closed and calls nothing more.
 pub(super) struct Socket {
     socket: WebSocket,
+    /// What the node was last told that the browser holds.
     told: usize,
+    /// Whether something was sent since. All of it may be gone when the browser is next asked, and
+    /// the node counts it as held until it is told.
+    sent: bool,
     _on_open: Closure<dyn FnMut()>,
     _on_message: Closure<dyn FnMut(MessageEvent)>,
     _on_close: Closure<dyn FnMut(CloseEvent)>,
@@ -86,6 +90,7 @@ impl Socket {
         Ok(Socket {
             socket,
             told: 0,
+            sent: false,
             _on_open: on_open,
             _on_message: on_message,
             _on_close: on_close,
@@ -93,22 +98,24 @@ impl Socket {
     }
 
     /// Sends one message of many cells. A socket that is closing says so by its close event.
-    pub(super) fn send(&self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: &[u8]) {
         let _ = self.socket.send_with_u8_array(bytes);
+        self.sent = true;
     }
 
-    /// What the browser still holds, if that changed since it was last asked.
+    /// What the browser still holds, if that is not what the node believes.
     pub(super) fn buffered_change(&mut self) -> Option<usize> {
         let bytes = self.socket.buffered_amount() as usize;
-        (bytes != self.told || bytes > 0).then(|| {
+        let was_sent = std::mem::take(&mut self.sent);
+        (was_sent || bytes != self.told).then(|| {
             self.told = bytes;
             bytes
         })
     }
 
-    /// Whether the browser holds something.
+    /// Whether the browser holds something, or the node may believe so: it is to be asked soon.
     pub(super) fn holds(&self) -> bool {
-        self.socket.buffered_amount() > 0
+        self.sent || self.told > 0
     }
 
     /// Lets go of the socket after its own close event: its closures are freed once the event
