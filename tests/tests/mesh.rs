@@ -183,6 +183,30 @@ fn without_any_bridge_members_introduce_each_other_and_build_circuits() {
     }
 }
 
+/// A bridge goes before a tab has learned of more than those who were there first, and one of these
+/// goes too: those who came since are found by walks.
+#[test]
+fn who_knows_few_routers_and_has_no_bridge_finds_those_who_came_later() {
+    let mut world = World::new(121, LinkModel::default());
+    let bridge = world.add_router(BRIDGE, &[], |_| {});
+    let facilitator = world.add_router(FACILITATOR, &[bridge], |_| {});
+    let [tab, other] = [(); 2].map(|()| world.add_tab_router(&[bridge], Nat::HOME, |_| {}));
+    assert!(world.run_until(Duration::from_secs(60), |world| {
+        standing(world, tab) > 0 && standing(world, other) > 0
+    }));
+    world.kill(bridge);
+    let entrance = vec![world.peer_line(facilitator)];
+    for _ in 0..4 {
+        let entrance = entrance.clone();
+        world.add_tab_router(&[], Nat::HOME, |config| config.bridges = entrance);
+    }
+    world.kill(other);
+    // None of those that it knew leads anywhere but this: a path needs two more.
+    let again = world.run_until(Duration::from_secs(120), |world| standing(world, tab) > 0);
+    let known = world.node(tab).gauges().routers;
+    assert!(again, "no circuit, of {known} routers");
+}
+
 #[test]
 fn a_circuit_over_tabs_carries_a_torrent_from_a_facilitator() {
     let mut world = World::new(130, LinkModel::default());
@@ -406,7 +430,9 @@ fn a_tab_that_comes_again_to_a_small_network_fetches_there() {
 fn who_dials_a_tab_is_no_hop_for_that() {
     let mut world = World::new(165, LinkModel::default());
     let bridge = world.add_router(BRIDGE, &[], |_| {});
-    let honest: Vec<NodeIndex> = (0..6)
+    // So many that it does not look for more: those who took part in lookups for long enough are
+    // routers as others are, and walks would find them.
+    let honest: Vec<NodeIndex> = (0..30)
         .map(|_| world.add_router(FACILITATOR, &[bridge], |_| {}))
         .collect();
     // One that can be dialled, for nobody would introduce so many at once.

@@ -70,6 +70,11 @@ impl Kad {
         matches!(self.upkeep.joining, Joining::Joined)
     }
 
+    /// Hops are few: the next random walk begins no later than `at`.
+    pub fn walk_by(&mut self, at: Instant) {
+        self.upkeep.walk_at = self.upkeep.walk_at.min(at);
+    }
+
     /// When [`Kad::handle_timeout`] is to be called, and why.
     pub fn poll_timeout(&self) -> (Instant, &'static str) {
         let mut next = (Instant::FAR_FUTURE, "nothing");

@@ -41,6 +41,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(750);
 const FEW_ROUTERS: usize = 24;
 /// … and are asked for again this soon.
 const ASK_WHILE_FEW: Duration = Duration::from_secs(15);
+/// How often random walks look for more of them where no bridge tells of any, once there are enough
+/// for a path.
+const WALK_WHILE_FEW: Duration = Duration::from_secs(60);
 /// How soon they are asked for again when they do.
 const REFRESH: Duration = Duration::from_secs(600);
 
@@ -59,6 +62,8 @@ pub(crate) struct Bridge {
     due: Instant,
     /// How long after that once more, if they still do not suffice.
     ask_again: Duration,
+    /// Whether it told of a router since it was entered: what is no bridge tells of nobody.
+    gives: bool,
     /// The descriptor that it was last told, and the stream on which it says whether it took it.
     told: Option<(Box<Descriptor>, Option<StreamId>)>,
 }
@@ -75,6 +80,7 @@ impl Bridge {
             retry: RETRY_FIRST,
             due: Instant::ZERO,
             ask_again: ASK_AGAIN,
+            gives: false,
             told: None,
         }
     }
@@ -352,6 +358,7 @@ impl Node {
         if let Some(bridge) = self.bridges.get_mut(index) {
             bridge.link = None;
             bridge.circuit = None;
+            bridge.gives = false;
             let wait = bridge.retry + jitter;
             bridge.failures = bridge.failures.saturating_add(1);
             bridge.retry = (bridge.retry * 2).min(RETRY_MOST);
@@ -405,6 +412,25 @@ impl Node {
                 self.send_own(circuit, stream, &ask);
             }
         }
+        self.walk_while_few(enough);
+    }
+
+    /// Where no bridge tells of routers, random walks among the peers find them, and soon while
+    /// there are few.
+    fn walk_while_few(&mut self, enough: bool) {
+        let tells = self.bridges.iter().any(|it| it.is_up() && it.gives);
+        if tells || !self.config.asks || self.directory.len() >= FEW_ROUTERS {
+            return;
+        }
+        let wait = if enough {
+            WALK_WHILE_FEW
+        } else {
+            ASK_WHILE_FEW
+        };
+        let at = self.now + wait;
+        if self.walk_by(at) {
+            self.wake_directory(at);
+        }
     }
 
     /// Tells a bridge what this node says of itself, unless it has been told just that.
@@ -439,6 +465,9 @@ impl Node {
         match found.descriptor {
             None => {}
             Some(descriptor) => {
+                if let Some(bridge) = self.bridges.get_mut(index) {
+                    bridge.gives = true;
+                }
                 // Signed by whom it names and still valid; no bridge of ours, which would be
                 // two hops of one circuit.
                 if let Ok(verified) = self.verify_told(&descriptor)

@@ -195,6 +195,16 @@ impl Node {
         }
     }
 
+    /// Hops are few: the next random walk begins no later than `at`. Whether this node walks.
+    pub(crate) fn walk_by(&mut self, at: Instant) -> bool {
+        let Some(kademlia) = &mut self.kademlia else {
+            return false;
+        };
+        kademlia.kad.walk_by(at);
+        self.kademlia_dirty = true;
+        true
+    }
+
     /// A router may be asked: a neighbour if there is no `teller`, else one whom `teller` told of.
     /// Random walks begin with those that are bridges of ours, or that one of these introduced.
     pub(crate) fn kademlia_contact(
