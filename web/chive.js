@@ -66,6 +66,7 @@ import { typeOf } from './types.js';
  * @property {number} verified_bytes
  * @property {boolean} [paused]
  * @property {boolean} [complete] every chunk is here
+ * @property {boolean} [full] there is no room to keep more of it, for now
  * @property {boolean} [shared] by the user's choice
  * @property {boolean} [stored] it is there in the next session
  * @property {number} rate_bytes_per_second

@@ -112,6 +112,40 @@ fn a_killed_tab_goes_on_at_the_next_missing_chunk() {
     assert!(disk.reads > 400, "{}", disk.reads);
 }
 
+/// What else is on the disk takes the room, and gives it back, and nobody says so.
+#[test]
+fn a_disk_without_room_is_told_of_and_tried_again() {
+    let mut world = World::new(303, LinkModel::default());
+    let torrent = TestTorrent::new(303, 8_000_001, PIECE);
+    let all = torrent.content.len() as u64;
+    let (bridge, _) = network(&mut world, &torrent);
+    let mut disk = Disk::new(200);
+    let (tab, id) = restored(&mut world, bridge, &mut disk, &torrent);
+    let run = |world: &mut World, disk: &mut Disk, seconds| {
+        world.run_until(Duration::from_secs(seconds), |world| {
+            let events = world.take_events(tab);
+            disk.step(world, tab, &events);
+            verified(world, tab, id) == all
+        })
+    };
+    let flags = |world: &World| world.node(tab).torrent_flags(id).expect("it is open");
+    assert!(!run(&mut world, &mut disk, 60));
+    assert!(flags(&world).full);
+    // What the disk has, and as much as memory may hold.
+    let here = verified(&world, tab, id);
+    assert!(here > 200 * (15 << 10) && here < 280 * (16 << 10), "{here}");
+    disk.set_limit(10_000);
+    assert!(
+        run(&mut world, &mut disk, 60),
+        "{}",
+        verified(&world, tab, id)
+    );
+    // What memory held alone is written too.
+    run(&mut world, &mut disk, 5);
+    assert!(!flags(&world).full);
+    assert_eq!(disk.writes, all.div_ceil(16 << 10));
+}
+
 #[test]
 fn what_only_the_disk_has_is_served() {
     let mut world = World::new(301, LinkModel::default());

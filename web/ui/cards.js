@@ -185,7 +185,7 @@ class Card {
     words(this.state, t(STATES[state]));
     this.state.dataset.state = state;
     this.actions.update(state);
-    const why = torrent.error?.message ?? own?.error ?? '';
+    const why = torrent.error?.message ?? own?.error ?? (own?.full && state !== 'paused' ? t('noRoom') : '');
     this.why.hidden = why === '';
     words(this.why, plain(why));
     if (!own) return;

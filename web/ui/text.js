@@ -88,6 +88,7 @@ const en = {
   stateSharing: 'Sharing',
   stateComplete: 'Complete',
   stateFailed: 'Waiting',
+  noRoom: 'There is no room to keep more of it: remove something from the list, or allow more under Limits and storage. It goes on by itself once there is room.',
   stripLabel: 'Verified parts of this torrent: {percent}',
   availability: 'Others who have at least',
   availabilityNone: 'Nobody else has told yet that they have it.',

@@ -96,6 +96,7 @@ impl Node {
             complete: requester.is_complete(),
             paused: requester.is_paused(),
             wanted: requester.is_wanted(),
+            full: requester.is_full(),
         })
     }
 
@@ -144,6 +145,8 @@ pub struct TorrentFlags {
     pub paused: bool,
     /// All of it is to be fetched.
     pub wanted: bool,
+    /// The host has no room for more of it: it is tried again by and by.
+    pub full: bool,
 }
 
 pub(super) fn wanted(torrent: TorrentId, want: ChunkWant) -> StoreWant {

@@ -27,6 +27,15 @@ pub enum ChunkWant {
     Read(u32),
 }
 
+/// Whether the host takes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Yes,
+    /// It had none, and may have some again: one chunk is to find out.
+    Perhaps,
+    No,
+}
+
 /// See the module. What is put in is verified; so is what the host gives back, for it is what was
 /// put in or nothing.
 #[derive(Debug)]
@@ -35,8 +44,10 @@ pub struct ChunkStore {
     metainfo: Option<Arc<Metainfo>>,
     /// Whether there is a host that keeps chunks.
     hosted: bool,
-    /// The host said that it has no room.
-    full: bool,
+    /// Whether the host takes more.
+    room: Room,
+    /// Some chunks are in memory alone: there was no room for them, or too many were on their way.
+    alone: bool,
     /// What the host has.
     kept: RangeSet,
     /// Handed to the host; held until it answers, whatever memory lets go.
@@ -57,7 +68,8 @@ impl ChunkStore {
             memory: MemoryStore::new(cap),
             metainfo: None,
             hosted: false,
-            full: false,
+            room: Room::Yes,
+            alone: false,
             kept: RangeSet::new(),
             writing: BTreeMap::new(),
             loading: BTreeSet::new(),
@@ -72,9 +84,11 @@ impl ChunkStore {
         self.metainfo = Some(metainfo);
     }
 
-    /// From now on there is a host that keeps chunks.
+    /// From now on there is a host that keeps chunks, those too that are here already.
     pub fn set_hosted(&mut self) {
         self.hosted = true;
+        self.alone = true;
+        self.write_alone();
     }
 
     /// The host has these, from before.
@@ -155,17 +169,51 @@ impl ChunkStore {
     /// Puts a verified chunk in. Returns whether anything is missing that was there: perhaps the
     /// chunk itself.
     pub fn insert(&mut self, chunk: u32, bytes: Bytes) -> bool {
-        if self.hosted
-            && !self.full
-            && self.writing.len() < MAX_WRITES
-            && !self.kept.contains(chunk)
-            && self.writing.insert(chunk, bytes.clone()).is_none()
-        {
-            self.wants.push_back(ChunkWant::Write(chunk, bytes.clone()));
+        if self.hosted && !self.kept.contains(chunk) && !self.writing.contains_key(&chunk) {
+            match self.writing.len() < self.most_writes() {
+                true => self.write(chunk, bytes.clone()),
+                false => self.alone = true,
+            }
         }
         self.memory.insert(chunk, bytes);
         self.update(chunk);
         self.settle()
+    }
+
+    /// How many chunks may be on their way to the host.
+    fn most_writes(&self) -> usize {
+        match self.room {
+            Room::Yes => MAX_WRITES,
+            Room::Perhaps => 1,
+            Room::No => 0,
+        }
+    }
+
+    fn write(&mut self, chunk: u32, bytes: Bytes) {
+        self.wants.push_back(ChunkWant::Write(chunk, bytes.clone()));
+        self.writing.insert(chunk, bytes);
+    }
+
+    /// Hands the host what is in memory alone, as far as that may be on its way.
+    fn write_alone(&mut self) {
+        let free = self.most_writes().saturating_sub(self.writing.len());
+        if !self.alone || !self.hosted || free == 0 {
+            return;
+        }
+        let alone: Vec<u32> = self
+            .memory
+            .present()
+            .iter()
+            .flatten()
+            .filter(|chunk| !self.kept.contains(*chunk) && !self.writing.contains_key(chunk))
+            .take(free)
+            .collect();
+        self.alone = alone.len() == free;
+        for chunk in alone {
+            if let Some(bytes) = self.memory.read(chunk).cloned() {
+                self.write(chunk, bytes);
+            }
+        }
     }
 
     /// Bytes in memory behind every reader: what eviction would take before anybody misses it.
@@ -176,7 +224,12 @@ impl ChunkStore {
     /// Whether the host takes more, so that what comes need not stay in memory; nothing where
     /// there is no such host.
     pub fn has_room(&self) -> Option<bool> {
-        (self.hosted && !self.full).then_some(self.writing.len() < MAX_WRITES / 2)
+        (self.hosted && self.room == Room::Yes).then_some(self.writing.len() < MAX_WRITES / 2)
+    }
+
+    /// Whether the host had no room for the last chunk that it was handed.
+    pub fn is_full(&self) -> bool {
+        self.room != Room::Yes
     }
 
     /// The host has written a chunk, or has no room. Returns whether it is missing now.
@@ -186,8 +239,17 @@ impl ChunkStore {
         }
         if kept {
             self.kept.insert(one(chunk));
+            self.room = match self.room {
+                // It was on its way before the host said that it is full.
+                Room::No => Room::No,
+                _ => Room::Yes,
+            };
+            if self.writing.len() < MAX_WRITES / 2 {
+                self.write_alone();
+            }
         } else {
-            self.full = true;
+            self.room = Room::No;
+            self.alone = true;
         }
         self.update(chunk)
     }
@@ -223,9 +285,12 @@ impl ChunkStore {
         missing
     }
 
-    /// The host has room again.
+    /// The host may have room again.
     pub fn handle_room(&mut self) {
-        self.full = false;
+        if self.room == Room::No {
+            self.room = Room::Perhaps;
+            self.write_alone();
+        }
     }
 
     /// Whether something is wanted of the host that it was not told yet.
@@ -286,7 +351,11 @@ mod tests {
     const CHUNKS: u32 = 40;
 
     fn store(cap_chunks: u64) -> ChunkStore {
-        let length = (CHUNK_LEN * CHUNKS - 100) as usize;
+        store_of(CHUNKS, cap_chunks)
+    }
+
+    fn store_of(chunks: u32, cap_chunks: u64) -> ChunkStore {
+        let length = (CHUNK_LEN * chunks - 100) as usize;
         let built = torrent(Version::V1, "a", &[("b", vec![7; length])], 32768);
         let magnet = Magnet {
             v1: Some(InfohashV1::of(&built.info)),
@@ -370,7 +439,18 @@ mod tests {
         // Memory lets one go, and nobody else has it.
         assert!(store.insert(10, content(10)));
         assert!(!store.contains(0));
+        // One of them finds out whether there is room again, and the others follow it.
         store.handle_room();
+        assert_eq!(store.has_room(), None);
+        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(1, _))));
+        assert!(store.poll_want().is_none());
+        assert!(!store.handle_written(1, true));
+        assert_eq!(store.has_room(), Some(true));
+        for chunk in [2, 3, 10] {
+            assert!(matches!(store.poll_want(), Some(ChunkWant::Write(it, _)) if it == chunk));
+            assert!(!store.handle_written(chunk, true));
+        }
+        assert!(store.poll_want().is_none());
         store.insert(11, content(11));
         assert!(matches!(store.poll_want(), Some(ChunkWant::Write(11, _))));
         // Even if memory lets it go before the host answers, it is there.
@@ -381,20 +461,32 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_host_is_not_handed_more_than_may_wait() {
-        let mut store = store(4);
-        for round in 0..20 {
-            for chunk in 0..CHUNKS {
-                store.insert(chunk, content(chunk));
+    fn a_slow_host_is_not_handed_more_than_may_wait_and_all_of_it_in_time() {
+        const MANY: u32 = MAX_WRITES as u32 + 100;
+        let mut store = store_of(MANY, MANY.into());
+        for _ in 0..2 {
+            for chunk in 0..MANY {
+                store.insert(chunk, content(chunk % CHUNKS));
             }
-            assert!(store.writing.len() <= MAX_WRITES, "round {round}");
+            assert_eq!(store.writing.len(), MAX_WRITES);
+            assert_eq!(store.has_room(), Some(false));
         }
-        assert_eq!(store.writing.len(), CHUNKS as usize);
-        let mut wants = 0;
-        while store.poll_want().is_some() {
-            wants += 1;
+        let mut written = BTreeSet::new();
+        while let Some(ChunkWant::Write(chunk, _)) = store.poll_want() {
+            assert!(written.insert(chunk), "{chunk} twice");
+            store.handle_written(chunk, true);
         }
-        assert_eq!(wants, CHUNKS);
+        assert_eq!(written.len(), MANY as usize);
+    }
+
+    #[test]
+    fn what_was_here_before_there_was_a_host_is_handed_to_it() {
+        let mut store = store(8);
+        store.hosted = false;
+        store.insert(5, content(5));
+        assert!(store.poll_want().is_none());
+        store.set_hosted();
+        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(5, _))));
     }
 
     #[test]

@@ -190,6 +190,7 @@ fn torrent(node: &Node, id: TorrentId) -> Value {
         "paused": flags.paused,
         "wanted": flags.wanted,
         "complete": flags.complete,
+        "full": flags.full && !flags.complete,
         "total_bytes": progress.total_bytes,
         "verified_bytes": progress.verified_bytes,
         "verified_in_all_bytes": progress.verified_in_all_bytes,

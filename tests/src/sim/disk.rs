@@ -44,6 +44,12 @@ impl Disk {
         }
     }
 
+    /// There is more room on it, or less.
+    pub fn set_limit(&mut self, limit_slots: u64) {
+        self.limit_slots = limit_slots;
+        self.slab.set_limit(limit_slots);
+    }
+
     /// Keeps a torrent's chunks under this name. What of it is here.
     pub fn keep(&mut self, torrent: TorrentId, name: StoredName) -> RangeSet {
         self.names.insert(torrent, name);

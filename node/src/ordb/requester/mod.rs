@@ -111,6 +111,8 @@ pub struct Requester {
     /// Bytes asked for since this was last told.
     asked_bytes: u64,
     next_tick: Instant,
+    /// When a host that had no room is handed a chunk again.
+    room_at: Instant,
     failure: Option<Failure>,
     received: Meter,
     verified_in_all: u64,
@@ -142,6 +144,7 @@ impl Requester {
             allowance: None,
             asked_bytes: 0,
             next_tick: Instant::FAR_FUTURE,
+            room_at: Instant::FAR_FUTURE,
             failure: None,
             received: Meter::new(now),
             verified_in_all: 0,
@@ -235,6 +238,10 @@ impl Requester {
         let ids: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in ids {
             self.tick_source(id);
+        }
+        if now >= self.room_at {
+            self.room_at = Instant::FAR_FUTURE;
+            self.handle_room(now);
         }
         self.give_up_leaves();
         self.check_failure();
@@ -338,6 +345,7 @@ impl Requester {
         if let Some(expiry) = self.reads.ghost_expiry() {
             self.next_tick = self.next_tick.min(expiry);
         }
+        self.next_tick = self.next_tick.min(self.room_at);
         (self.next_tick, "comparing the sources")
     }
 

@@ -1,11 +1,16 @@
 //! Where the store meets its host: what is handed down, what comes back, what was there before.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{ChunkWant, Requester, SourceId};
 use crate::time::Instant;
+
+/// How long a host that had no room is left alone before it is handed one chunk again. It says so
+/// itself when it lets something go; what others on its disk do it cannot know.
+const ROOM_AGAIN: Duration = Duration::from_secs(30);
 
 impl Requester {
     /// From now on there is a host that keeps chunks.
@@ -85,6 +90,11 @@ impl Requester {
         if self.store.handle_written(chunk, kept) {
             self.handle_demand_changed();
         }
+        self.room_at = match self.store.is_full() {
+            true if kept => self.room_at,
+            true => now + ROOM_AGAIN,
+            false => Instant::FAR_FUTURE,
+        };
         // There is room for another.
         self.pump_due = true;
     }
@@ -113,7 +123,12 @@ impl Requester {
         }
     }
 
-    /// The host has room again.
+    /// Whether the host has no room, so that no more is fetched than memory holds.
+    pub fn is_full(&self) -> bool {
+        self.store.is_full()
+    }
+
+    /// The host may have room again.
     pub fn handle_room(&mut self, now: Instant) {
         self.now = now;
         self.store.handle_room();
