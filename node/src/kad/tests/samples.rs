@@ -119,7 +119,7 @@ fn drawn_of_those_who_came() -> (RsaId, BTreeSet<RsaId>) {
     assert!(kad.len() > 20, "they are contacts: {}", kad.len());
     let mut drawn = BTreeSet::new();
     for _ in 0..180 {
-        now = now + MINUTE;
+        now += MINUTE;
         kad.handle_timeout(now);
         while let Some(ask) = kad.poll_ask() {
             match ask.question {
