@@ -44,7 +44,7 @@ const AT_REST: usize = 128;
 
 /// Calls of [`Aes128Ctr::apply`] before keystream is made ahead of need. Circuits that are built,
 /// used for a question or two and closed stay below it.
-const CALLS_BEFORE_AHEAD: u8 = 16;
+const CALLS_BEFORE_AHEAD: u8 = 64;
 
 /// An expanded key.
 trait Engine {

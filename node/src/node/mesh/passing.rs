@@ -146,8 +146,11 @@ impl Node {
         let oldest = self.mesh.neighbours.values().map(|peer| peer.ids.rsa);
         let oldest = oldest.filter(|_| matches!(asker, Asker::Own(_)));
         for rsa in linked.chain(dialled).chain(bridges).chain(oldest) {
+            if candidates.len() == MAX_TRIED {
+                break;
+            }
             let fit = Some(rsa) != came_from && Some(rsa) != self.own_rsa();
-            if fit && !candidates.contains(&rsa) && candidates.len() < MAX_TRIED {
+            if fit && !candidates.contains(&rsa) {
                 candidates.push_back(rsa);
             }
         }
