@@ -1,7 +1,6 @@
 //! What an operator shares: given whole to real BitTorrent clients and to those in Chive, and
 //! nothing else to anybody.
 
-#[allow(dead_code, reason = "of the real swarm this file needs a part")]
 mod real;
 
 use std::net::SocketAddr;
@@ -16,6 +15,7 @@ use chive_facilitator::share::{Share, ShareConfig};
 use chive_node::ordb::{ContentAnswer, ContentWant};
 use chive_node::torrent::{CHUNK_LEN, Created, Creator, Infohash, NewFile, PieceLength};
 use chive_node::wire::{DbEndReason, Section};
+use real::{python, swarm};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -204,7 +204,7 @@ print('has all', session.get_torrents()[0].status().total_payload_download)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn libtorrent_gets_it_whole() {
-    let Some(python) = real::python() else { return };
+    let Some(python) = python() else { return };
     let (folder, created) = folder();
     let (share, _answers) = sharing(config(folder.path())).await;
     let v1 = created.file.metainfo.v1().unwrap().0;
@@ -527,7 +527,7 @@ async fn a_folder_that_is_not_there_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trackers_name_it_as_long_as_it_is_shared() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let name = real.torrent_file("v1").metainfo.v1().unwrap();
     for scheme in ["udp", "http"] {
         let folder = tempfile::tempdir().unwrap();

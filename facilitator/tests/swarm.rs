@@ -12,7 +12,7 @@ use chive_facilitator::swarm::{Swarm, SwarmConfig};
 use chive_node::ordb::{ContentAnswer, ContentWant};
 use chive_node::torrent::{CHUNK_LEN, Infohash, InfohashV1, Magnet};
 use chive_node::wire::{DbEndReason, Section, Tried};
-use real::{RealSwarm, text};
+use real::{RealSwarm, swarm};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -31,16 +31,26 @@ fn config() -> SwarmConfig {
 
 fn name(swarm: &RealSwarm, kind: &str) -> Infohash {
     let torrent = swarm.torrent(kind);
-    let magnet: Magnet = match kind {
-        "v2" => text(&torrent["infohash_v2"]).parse(),
-        _ => text(&torrent["infohash_v1"]).parse(),
-    }
-    .expect("an infohash");
+    let magnet = magnet(match kind {
+        "v2" => &torrent.infohash_v2,
+        _ => &torrent.infohash_v1,
+    });
     match (magnet.v1, magnet.v2) {
         (Some(v1), _) => v1.into(),
         (_, Some(v2)) => v2.into(),
         _ => panic!("an infohash has a version"),
     }
+}
+
+fn magnet(infohash: &Option<String>) -> Magnet {
+    let infohash = infohash.as_deref().expect("a name of this version");
+    infohash.parse().expect("an infohash")
+}
+
+/// The address of a seeder by name, if it is installed.
+fn seeder(real: &RealSwarm, name: &str) -> Option<SocketAddr> {
+    let mut seeders = real.swarm.seeders().iter();
+    Some(seeders.find(|seeder| seeder.name == name)?.address)
 }
 
 /// An engine, and one who asks it.
@@ -143,7 +153,7 @@ fn right(real: &RealSwarm, chunk: u32) -> &[u8] {
 fn by_dht(real: &RealSwarm) -> SwarmConfig {
     SwarmConfig {
         dht: true,
-        dht_bootstrap: vec![real.bootstrap()],
+        dht_bootstrap: vec![real.swarm.dht_bootstrap().to_owned()],
         ..config()
     }
 }
@@ -164,12 +174,12 @@ fn from(seeder: Option<SocketAddr>) -> SwarmConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_from_each_way_to_find_a_peer() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let ways = [
         ("DHT", by_dht(&real)),
         ("HTTP tracker", by_trackers(&real, &["http"])),
         ("UDP tracker", by_trackers(&real, &["udp"])),
-        ("initial peer", from(real.seeder("libtorrent"))),
+        ("initial peer", from(seeder(&real, "libtorrent"))),
     ];
     for (way, config) in ways {
         for kind in ["v1", "hybrid", "v2"] {
@@ -185,10 +195,10 @@ async fn metadata_from_each_way_to_find_a_peer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_file_from_each_seeder() {
-    let Some(real) = real::swarm() else { return };
-    for seeder in ["libtorrent", "aria2", "rtorrent", "transmission"] {
-        let Some(address) = real.seeder(seeder) else {
-            println!("SKIPPED: no {seeder}");
+    let Some(real) = swarm().await else { return };
+    for client in ["libtorrent", "aria2", "rtorrent", "transmission"] {
+        let Some(address) = seeder(&real, client) else {
+            println!("SKIPPED: no {client}");
             continue;
         };
         let mut asker = Asker::new(from(Some(address)), name(&real, "v1"));
@@ -197,23 +207,21 @@ async fn the_whole_file_from_each_seeder() {
         asker.read(&real, 0..chunk_count(&real), 1024).await;
         let rate = real.content.len() as f64 / began.elapsed().as_secs_f64() / 1e6;
         let stats = asker.swarm.stats();
-        println!("{seeder}: {rate:.0} MB/s, {stats:?}");
+        println!("{client}: {rate:.0} MB/s, {stats:?}");
         assert!(stats.wasted_bytes < real.content.len() as u64 / 10);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hybrid_by_its_v2_name_and_a_torrent_without_v1() {
-    let Some(real) = real::swarm() else { return };
-    let v2_name: Magnet = text(&real.torrent("hybrid")["infohash_v2"])
-        .parse()
-        .expect("a name");
+    let Some(real) = swarm().await else { return };
+    let v2_name = magnet(&real.torrent("hybrid").infohash_v2);
     let v2_name = v2_name.v2.expect("a v2 name").into();
-    let mut asker = Asker::new(from(real.seeder("libtorrent")), v2_name);
+    let mut asker = Asker::new(from(seeder(&real, "libtorrent")), v2_name);
     asker.metadata().await;
     asker.read(&real, 0..chunk_count(&real), 256).await;
 
-    let mut asker = Asker::new(from(real.seeder("libtorrent")), name(&real, "v2"));
+    let mut asker = Asker::new(from(seeder(&real, "libtorrent")), name(&real, "v2"));
     asker.metadata().await;
     asker.read(&real, 0..chunk_count(&real), 256).await;
     let layers = real.torrent_file("v2").piece_layers.expect("piece layers");
@@ -234,7 +242,7 @@ async fn a_hybrid_by_its_v2_name_and_a_torrent_without_v1() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_here_and_there_from_everybody() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let config = SwarmConfig {
         trackers: vec![real.tracker("udp")],
         ..by_dht(&real)
@@ -263,8 +271,8 @@ async fn chunks_here_and_there_from_everybody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_are_asked_together_fetch_one_file_together() {
-    let Some(real) = real::swarm() else { return };
-    let config = from(real.seeder("libtorrent"));
+    let Some(real) = swarm().await else { return };
+    let config = from(seeder(&real, "libtorrent"));
     let mut askers = [
         Asker::new(config.clone(), name(&real, "v1")),
         Asker::new(config, name(&real, "v1")),
@@ -294,11 +302,11 @@ async fn two_that_are_asked_together_fetch_one_file_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_stays_under_a_cap_smaller_than_the_file() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let cap = 2 << 20;
     let config = SwarmConfig {
         memory_cap: cap,
-        ..from(real.seeder("libtorrent"))
+        ..from(seeder(&real, "libtorrent"))
     };
     let mut asker = Asker::new(config, name(&real, "v1"));
     asker.metadata().await;
@@ -317,10 +325,10 @@ async fn memory_stays_under_a_cap_smaller_than_the_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cap_too_small_for_what_is_asked_is_said() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let config = SwarmConfig {
         memory_cap: 32 << 10,
-        ..from(real.seeder("libtorrent"))
+        ..from(seeder(&real, "libtorrent"))
     };
     let mut asker = Asker::new(config, name(&real, "v1"));
     asker.metadata().await;
@@ -331,8 +339,8 @@ async fn a_cap_too_small_for_what_is_asked_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torrent_that_nobody_asks_for_is_let_go() {
-    let Some(real) = real::swarm() else { return };
-    let mut asker = Asker::new(from(real.seeder("libtorrent")), name(&real, "v1"));
+    let Some(real) = swarm().await else { return };
+    let mut asker = Asker::new(from(seeder(&real, "libtorrent")), name(&real, "v1"));
     asker.metadata().await;
     asker.read(&real, 0..500, 256).await;
     let before = asker.swarm.stats();
@@ -350,10 +358,10 @@ async fn a_torrent_that_nobody_asks_for_is_let_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_has_is_not_found_and_what_was_tried_is_told() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let config = SwarmConfig {
         trackers: vec![real.tracker("udp"), real.tracker("http")],
-        peers: real.seeder("libtorrent").into_iter().collect(),
+        peers: seeder(&real, "libtorrent").into_iter().collect(),
         find_timeout: Duration::from_secs(2),
         ..by_dht(&real)
     };
@@ -370,11 +378,11 @@ async fn what_nobody_has_is_not_found_and_what_was_tried_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_said() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let config = SwarmConfig {
         max_metadata: 1000,
         max_torrents: 1,
-        ..from(real.seeder("libtorrent"))
+        ..from(seeder(&real, "libtorrent"))
     };
     let mut asker = Asker::new(config, name(&real, "v1"));
     let other = InfohashV1([1; 20]).into();
@@ -391,7 +399,7 @@ async fn limits_are_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_do_not_send_us_to_addresses_at_home() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let config = SwarmConfig {
         allow_private: false,
         find_timeout: Duration::from_secs(1),
@@ -406,7 +414,7 @@ async fn strangers_do_not_send_us_to_addresses_at_home() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trackers_name_us_to_nobody() {
-    let Some(real) = real::swarm() else { return };
+    let Some(real) = swarm().await else { return };
     let name = name(&real, "hybrid");
     for scheme in ["udp", "http"] {
         let mut asker = Asker::new(by_trackers(&real, &[scheme]), name);

@@ -135,6 +135,7 @@ struct SwarmFacts {
 #[derive(Deserialize)]
 struct Tracker {
     http: String,
+    udp: String,
 }
 
 #[derive(Deserialize)]
@@ -160,6 +161,10 @@ pub struct Torrent {
     pub name: String,
     /// `v1`, `hybrid` or `v2`.
     pub kind: String,
+    /// Its v1 name in hex, if it has one.
+    pub infohash_v1: Option<String>,
+    /// Its v2 name in hex, if it has one.
+    pub infohash_v2: Option<String>,
     /// A magnet link that names the tracker.
     pub magnet: String,
     /// A magnet link of nothing but the infohash and the name.
@@ -250,6 +255,11 @@ impl Swarm {
     /// The tracker's HTTP address.
     pub fn tracker(&self) -> &str {
         &self.facts.tracker.http
+    }
+
+    /// The same tracker's UDP address.
+    pub fn udp_tracker(&self) -> &str {
+        &self.facts.tracker.udp
     }
 
     /// A node of the DHT, by which to enter it.

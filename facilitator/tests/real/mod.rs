@@ -2,107 +2,75 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use chive_node::torrent::TorrentFile;
-use serde_json::Value;
+use chive_tests::shared::{Swarm, SwarmOptions, Torrent};
+use tokio::sync::Mutex;
 
 /// Bytes of the file that is seeded: 24 MiB and a little, so that the last piece and the last
 /// block are short.
 pub(crate) const FILE_LEN: usize = 24 * 1024 * 1024 + 12_345;
+const FILE_NAME: &str = "content.bin";
 
 /// A running swarm; ends when the last test that holds it ends.
 pub(crate) struct RealSwarm {
-    tool: PathBuf,
-    directory: PathBuf,
-    about: Value,
+    /// Who is in it.
+    pub(crate) swarm: Swarm,
     /// The file that is seeded.
     pub(crate) content: Vec<u8>,
 }
 
 /// The swarm that all tests of this process share, or none if the tools are not here.
-pub(crate) fn swarm() -> Option<Arc<RealSwarm>> {
-    static RUNNING: Mutex<Weak<RealSwarm>> = Mutex::new(Weak::new());
-    let mut running = RUNNING.lock().unwrap_or_else(|error| error.into_inner());
+pub(crate) async fn swarm() -> Option<Arc<RealSwarm>> {
+    static RUNNING: Mutex<Weak<RealSwarm>> = Mutex::const_new(Weak::new());
+    let mut running = RUNNING.lock().await;
     if let Some(swarm) = running.upgrade() {
         return Some(swarm);
     }
-    let swarm = Arc::new(RealSwarm::start()?);
+    let swarm = Arc::new(RealSwarm::start().await?);
     *running = Arc::downgrade(&swarm);
     Some(swarm)
 }
 
 impl RealSwarm {
-    fn start() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-        let shared = std::env::var_os("CHIVE_SHARED").map_or(root, PathBuf::from);
-        let tool = shared.join("swarm/swarm");
-        if !tool.is_file() {
-            eprintln!("SKIPPED: no {} (set CHIVE_SHARED)", tool.display());
+    async fn start() -> Option<Self> {
+        let Some(tool) = Swarm::tool() else {
+            eprintln!("SKIPPED: the swarm tool is not at hand (set CHIVE_SHARED)");
             return None;
-        }
-        let python = python()?;
-        let directory = std::env::temp_dir().join(format!("chive-swarm-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&directory);
-        std::fs::create_dir_all(&directory).expect("a folder for the test");
+        };
+        python()?;
+        let folder = tempfile::tempdir().expect("a folder for the test");
         let content = content();
-        let file = directory.join("content.bin");
+        let file = folder.path().join(FILE_NAME);
         std::fs::write(&file, &content).expect("the file to seed");
-        let run = directory.join("swarm");
-        let output = Command::new(python)
-            .arg(&tool)
-            .arg("start")
-            .arg(&run)
-            .arg(&file)
-            .args([
-                "--kinds",
-                "v1,hybrid,v2",
-                "--piece-kib",
-                "64",
-                "--ttl",
-                "600",
-            ])
-            .output()
-            .expect("the swarm tool runs");
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            eprintln!("SKIPPED: the swarm does not start: {said}");
-            return None;
+        let options = SwarmOptions {
+            kinds: &["v1", "hybrid", "v2"],
+            seeders: &["libtorrent", "transmission", "aria2", "rtorrent"],
+            piece_kib: 64,
+        };
+        match Swarm::start(tool, &[&file], options).await {
+            Ok(swarm) => Some(Self { swarm, content }),
+            Err(why) => {
+                eprintln!("SKIPPED: the swarm does not start: {why:#}");
+                None
+            }
         }
-        let about = std::fs::read(run.join("swarm.json")).expect("swarm.json");
-        let about = serde_json::from_slice(&about).expect("swarm.json is JSON");
-        Some(Self {
-            tool,
-            directory,
-            about,
-            content,
-        })
     }
 
     /// The torrent of a kind: `v1`, `hybrid` or `v2`.
-    pub(crate) fn torrent(&self, kind: &str) -> &Value {
-        let torrents = self.about["torrents"].as_array().expect("torrents");
-        let found = torrents.iter().find(|torrent| torrent["kind"] == kind);
-        found.unwrap_or_else(|| panic!("no {kind} torrent"))
-    }
-
-    /// The address of a seeder by name, if it is installed.
-    pub(crate) fn seeder(&self, name: &str) -> Option<std::net::SocketAddr> {
-        let seeders = self.about["seeders"].as_array().expect("seeders");
-        let found = seeders.iter().find(|seeder| seeder["name"] == name)?;
-        Some(text(&found["address"]).parse().expect("an address"))
-    }
-
-    /// Where the DHT is entered.
-    pub(crate) fn bootstrap(&self) -> String {
-        text(&self.about["dht"]["bootstrap"])
+    pub(crate) fn torrent(&self, kind: &str) -> &Torrent {
+        self.swarm.torrent(FILE_NAME, kind).expect("a torrent")
     }
 
     /// The tracker, `http` or `udp`.
     pub(crate) fn tracker(&self, scheme: &str) -> url::Url {
-        let url = text(&self.about["tracker"][scheme]);
+        let url = match scheme {
+            "http" => self.swarm.tracker(),
+            "udp" => self.swarm.udp_tracker(),
+            _ => panic!("no {scheme} tracker"),
+        };
         url.parse().expect("a tracker's address")
     }
 
@@ -144,28 +112,9 @@ impl RealSwarm {
 
     /// The bytes of the `.torrent` file.
     pub(crate) fn torrent_bytes(&self, kind: &str) -> Vec<u8> {
-        let path = text(&self.torrent(kind)["torrent"]);
-        std::fs::read(self.directory.join("swarm").join(path)).expect("a .torrent")
+        let path = &self.torrent(kind).torrent;
+        std::fs::read(self.swarm.folder().join(path)).expect("a .torrent")
     }
-}
-
-impl Drop for RealSwarm {
-    fn drop(&mut self) {
-        if let Some(python) = python() {
-            let run = self.directory.join("swarm");
-            let _ = Command::new(python)
-                .arg(&self.tool)
-                .arg("stop")
-                .arg(run)
-                .output();
-        }
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// Any text of the description.
-pub(crate) fn text(value: &Value) -> String {
-    value.as_str().expect("a text").to_owned()
 }
 
 /// A Python that has libtorrent.
