@@ -145,9 +145,7 @@ fn an_ordb_that_dies_costs_time_and_not_the_download() {
             .iter()
             .find(|ordb| world.node(**ordb).gauges().relays > 0);
         world.kill(*relaying.expect("an ORDB relays"));
-        let done = world.run_until(Duration::from_secs(300), |world| download.step(world));
-        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
-        assert!(download.bytes == torrent.content, "seed {seed}");
+        download.finish(&mut world, &torrent, Duration::from_secs(300));
     }
 }
 
@@ -184,9 +182,7 @@ fn a_holder_who_comes_back_is_asked_while_the_facilitator_still_looks_elsewhere(
         assert_eq!(world.node(facilitator).gauges().relays, 0, "seed {seed}");
         let back = world.add_tab(&[bridge], |_| {});
         hold(&mut world, back, &torrent, 0..all, true);
-        let done = world.run_until(Duration::from_secs(60), |world| download.step(world));
-        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
-        assert!(download.bytes == torrent.content, "seed {seed}");
+        download.finish(&mut world, &torrent, Duration::from_secs(60));
     }
 }
 
@@ -212,9 +208,7 @@ fn what_one_holder_of_twenty_falsifies_is_never_stored_and_no_ordb_is_blamed() {
     for _ in 0..6 {
         let asker = world.add_tab(&[bridge], |_| {});
         let mut download = Download::begin(&mut world, asker, &torrent);
-        let is_done = world.run_until(Duration::from_secs(300), |world| download.step(world));
-        assert!(is_done, "{} bytes", download.bytes.len());
-        assert!(download.bytes == torrent.content);
+        download.finish(&mut world, &torrent, Duration::from_secs(300));
         world.call(asker, |node, now| node.close_torrent(now, download.torrent));
         let blamed = |event: &&Event| matches!(event, Event::SourceDropped { .. });
         let blamed: Vec<&Event> = download.events.iter().filter(blamed).collect();
@@ -264,17 +258,8 @@ fn ordbs_that_know_nothing_but_each_other_say_so_soon() {
     // To that ORDB alone.
     world.run_until(Duration::from_secs(10), |_| false);
     let path = vec![world.router(plain)];
-    let client = world.add_client();
-    let circuit = world.call(client, |node, now| node.build_circuit(now, path));
-    let circuit = circuit.expect("a circuit");
-    world.run_until(Duration::from_secs(5), |_| false);
-    let mut download = Download::begin(&mut world, client, &torrent);
-    let id = download.torrent;
-    let given = world.call(client, |node, now| node.add_source(now, id, circuit));
-    given.expect("a source");
-    let done = world.run_until(Duration::from_secs(120), |world| download.step(world));
-    assert!(done, "{} bytes", download.bytes.len());
-    assert!(download.bytes == torrent.content);
+    let mut download = Download::begin_over(&mut world, path, &torrent);
+    download.finish(&mut world, &torrent, Duration::from_secs(120));
     assert_eq!(world.node(asker).gauges().relays, 0);
 }
 
@@ -303,8 +288,7 @@ fn who_shares_sees_how_many_have_it_and_what_he_gave() {
     assert_eq!(counts(&world, holder, shared), [1, 1, 0, 0]);
     assert_eq!(world.node(holder).sent_bytes(shared), 0);
     let mut download = Download::begin(&mut world, asker, &torrent);
-    let done = world.run_until(Duration::from_secs(120), |world| download.step(world));
-    assert!(done, "{} bytes", download.bytes.len());
+    download.finish(&mut world, &torrent, Duration::from_secs(120));
     world.run_for(Duration::from_secs(60));
     // Now the asker is one more who has all of it, and he knows of both.
     assert_eq!(counts(&world, holder, shared), [2, 2, 1, 1]);
@@ -365,15 +349,23 @@ fn ask_one(
     let mut last = (*world.router(ordb)).clone();
     last.introducers = vec![world.router(bridge).rsa];
     let path = vec![world.router(bridge), Arc::new(last)];
-    let asker = world.add_client();
-    let circuit = world.call(asker, |node, now| node.build_circuit(now, path));
-    let circuit = circuit.expect("a circuit");
-    world.run_for(Duration::from_secs(10));
-    let download = Download::begin(world, asker, torrent);
-    let id = download.torrent;
-    let given = world.call(asker, |node, now| node.add_source(now, id, circuit));
-    given.expect("a source");
-    download
+    Download::begin_over(world, path, torrent)
+}
+
+/// The same, until he has all of it from one of whom the ORDB knew or whom it found; how many names
+/// it looked up for that.
+fn looked_up_for(
+    world: &mut World,
+    torrent: &TestTorrent,
+    bridge: NodeIndex,
+    ordb: NodeIndex,
+) -> u64 {
+    let before = world.node(ordb).counters().names_looked_up;
+    let mut download = ask_one(world, torrent, bridge, ordb);
+    download.finish(world, torrent, Duration::from_secs(60));
+    let gauges = world.node(ordb).gauges();
+    assert_eq!(gauges.relays, 1, "seed {}", world.seed());
+    world.node(ordb).counters().names_looked_up - before
 }
 
 fn names_told(world: &World, tabs: &[NodeIndex]) -> u64 {
@@ -391,14 +383,8 @@ fn an_ordb_that_was_told_nothing_finds_by_kademlia_one_that_was() {
         let alone = |config: &mut Config| config.limits.told_neighbours = 0;
         let (bridge, tabs, ordb) = tabs_of_which_one_shares(&mut world, &torrent, alone);
         let ordb = ordb.expect("three of five were told");
-        let before = world.node(ordb).counters().names_looked_up;
-        let mut download = ask_one(&mut world, &torrent, bridge, ordb);
-        let done = world.run_until(Duration::from_secs(60), |world| download.step(world));
-        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
-        assert!(download.bytes == torrent.content, "seed {seed}");
-        assert_eq!(world.node(ordb).gauges().relays, 1, "seed {seed}");
-        let looked_up = world.node(ordb).counters().names_looked_up;
-        assert_eq!(looked_up, before + 1, "seed {seed}");
+        let looked_up = looked_up_for(&mut world, &torrent, bridge, ordb);
+        assert_eq!(looked_up, 1, "seed {seed}");
         assert_eq!(names_told(&world, &tabs), 0);
     }
 }
@@ -412,15 +398,9 @@ fn an_ordb_that_was_told_nothing_has_heard_of_one_that_was() {
         let ordb = ordb.expect("three of five were told");
         let told = names_told(&world, &tabs);
         assert!(told > 0, "seed {seed}");
-        let before = world.node(ordb).counters().names_looked_up;
-        let mut download = ask_one(&mut world, &torrent, bridge, ordb);
-        let done = world.run_until(Duration::from_secs(60), |world| download.step(world));
-        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
-        assert!(download.bytes == torrent.content, "seed {seed}");
-        assert_eq!(world.node(ordb).gauges().relays, 1, "seed {seed}");
+        let looked_up = looked_up_for(&mut world, &torrent, bridge, ordb);
         // And nobody had to look it up.
-        let looked_up = world.node(ordb).counters().names_looked_up;
-        assert_eq!(looked_up, before, "seed {seed}");
+        assert_eq!(looked_up, 0, "seed {seed}");
         println!(
             "seed {seed}: {told} messages, found after {:?}",
             world.now()
@@ -472,9 +452,7 @@ fn what_was_told_and_is_not_so_costs_a_try() {
         world.kill(tabs[0]);
         let mut download = ask_one(&mut world, &torrent, bridge, ordb);
         let began = world.now();
-        let done = world.run_until(Duration::from_secs(120), |world| download.step(world));
-        assert!(done, "seed {seed}: {} bytes", download.bytes.len());
-        assert!(download.bytes == torrent.content, "seed {seed}");
+        download.finish(&mut world, &torrent, Duration::from_secs(120));
         println!("seed {seed}: {:?}", world.now().saturating_since(began));
     }
 }

@@ -239,25 +239,6 @@ fn serving_keeps_to_its_rate() {
     assert!((19.5..45.0).contains(&held), "{held}");
 }
 
-/// Somebody opens a torrent over one circuit, to this ORDB and no other.
-fn ask_one(
-    world: &mut World,
-    torrent: &TestTorrent,
-    bridge: NodeIndex,
-    ordb: NodeIndex,
-) -> Download {
-    let path = vec![world.router(bridge), world.router(ordb)];
-    let asker = world.add_client();
-    let circuit = world.call(asker, |node, now| node.build_circuit(now, path));
-    let circuit = circuit.expect("a circuit");
-    world.run_for(Duration::from_secs(5));
-    let download = Download::begin(world, asker, torrent);
-    let id = download.torrent;
-    let given = world.call(asker, |node, now| node.add_source(now, id, circuit));
-    given.expect("a source");
-    download
-}
-
 #[test]
 fn what_is_passed_on_and_what_is_held_share_the_rate() {
     let mut world = World::new(304, LinkModel::default());
@@ -283,8 +264,11 @@ fn what_is_passed_on_and_what_is_held_share_the_rate() {
     };
     world.call(both, |node, now| node.set_rates(now, rates));
     world.run_for(Duration::from_secs(30));
-    let mut of_held = ask_one(&mut world, &held, bridge, ordb);
-    let mut of_passed_on = ask_one(&mut world, &passed_on, bridge, both);
+    let path_to = |world: &World, last| vec![world.router(bridge), world.router(last)];
+    let path = path_to(&world, ordb);
+    let mut of_held = Download::begin_over(&mut world, path, &held);
+    let path = path_to(&world, both);
+    let mut of_passed_on = Download::begin_over(&mut world, path, &passed_on);
     let begun = world.run_until(Duration::from_secs(60), |world| {
         of_held.step(world);
         of_passed_on.step(world);

@@ -1,8 +1,10 @@
 //! What a user does: opens a torrent and reads it, or shares one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chive_node::circuit::client::Router;
 use chive_node::ids::{ReadId, TorrentId};
 use chive_node::node::Event;
 use chive_node::ordb::{Demand, Read};
@@ -10,6 +12,9 @@ use chive_node::torrent::TorrentFile;
 
 use super::{Manner, NodeIndex, World};
 use crate::torrents::TestTorrent;
+
+/// What a circuit takes to be built, at the most.
+const CIRCUIT_TIME: Duration = Duration::from_secs(10);
 
 /// A tab that opens a torrent and reads all of its one file.
 pub struct Download {
@@ -37,6 +42,19 @@ impl Download {
             bytes: Vec::new(),
             events: Vec::new(),
         }
+    }
+
+    /// Opens it as somebody new who asks the last of these routers and nobody else.
+    pub fn begin_over(world: &mut World, path: Vec<Arc<Router>>, torrent: &TestTorrent) -> Self {
+        let tab = world.add_client();
+        let circuit = world.call(tab, |node, now| node.build_circuit(now, path));
+        let circuit = circuit.expect("a circuit");
+        world.run_for(CIRCUIT_TIME);
+        let download = Download::begin(world, tab, torrent);
+        let id = download.torrent;
+        let given = world.call(tab, |node, now| node.add_source(now, id, circuit));
+        given.expect("a source");
+        download
     }
 
     /// Of one that is open.
@@ -76,6 +94,20 @@ impl Download {
             }
         }
     }
+
+    /// Runs it to its end and compares every byte.
+    pub fn finish(&mut self, world: &mut World, torrent: &TestTorrent, limit: Duration) {
+        let done = world.run_until(limit, |world| self.step(world));
+        assert!(
+            done,
+            "seed {}: {} of {} bytes by {:?}",
+            world.seed(),
+            self.bytes.len(),
+            torrent.content.len(),
+            world.now()
+        );
+        assert!(self.bytes == torrent.content, "seed {}", world.seed());
+    }
 }
 
 /// Runs a download to its end and compares every byte.
@@ -86,16 +118,7 @@ pub fn download(
     limit: Duration,
 ) -> Download {
     let mut download = Download::begin(world, tab, torrent);
-    let done = world.run_until(limit, |world| download.step(world));
-    assert!(
-        done,
-        "seed {}: {} of {} bytes by {:?}",
-        world.seed(),
-        download.bytes.len(),
-        torrent.content.len(),
-        world.now()
-    );
-    assert!(download.bytes == torrent.content, "seed {}", world.seed());
+    download.finish(world, torrent, limit);
     download
 }
 
