@@ -177,6 +177,22 @@ impl Seen {
 /// Messages that one side may send in one conversation.
 const MAX_MESSAGES: u32 = 64;
 
+/// Counters that were used.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent(u32);
+
+impl Sent {
+    /// The next; nothing if there were too many.
+    fn next(&mut self) -> Option<u32> {
+        let counter = self.0;
+        if counter >= MAX_MESSAGES {
+            return None;
+        }
+        self.0 += 1;
+        Some(counter)
+    }
+}
+
 /// The side that opened a conversation.
 pub struct Opener {
     own: RsaId,
@@ -186,7 +202,7 @@ pub struct Opener {
     public: [u8; 32],
     static_secret: [u8; 32],
     forward: Keys,
-    sent: u32,
+    sent: Sent,
     /// `F`, once the other side has shown it, and its keys.
     backward: Option<([u8; 32], Keys)>,
     seen: Seen,
@@ -198,7 +214,7 @@ pub struct Answerer {
     own_public: [u8; 32],
     forward: Keys,
     backward: Keys,
-    sent: u32,
+    sent: Sent,
     seen: Seen,
 }
 
@@ -253,7 +269,7 @@ impl Opener {
             public,
             static_secret: *shared.as_bytes(),
             forward,
-            sent: 0,
+            sent: Sent::default(),
             backward: None,
             seen: Seen::default(),
         })
@@ -266,11 +282,7 @@ impl Opener {
 
     /// Seals one more message; nothing if there were too many.
     pub fn seal(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
-        let counter = self.sent;
-        if counter >= MAX_MESSAGES {
-            return None;
-        }
-        self.sent += 1;
+        let counter = self.sent.next()?;
         let header = if counter == 0 {
             [&[OPENING][..], &self.own.0, &self.public].concat()
         } else {
@@ -357,7 +369,7 @@ impl Answerer {
             own_public,
             forward,
             backward,
-            sent: 0,
+            sent: Sent::default(),
             seen,
         };
         Ok((answerer, plain))
@@ -370,11 +382,7 @@ impl Answerer {
 
     /// Seals one more message; nothing if there were too many.
     pub fn seal(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
-        let counter = self.sent;
-        if counter >= MAX_MESSAGES {
-            return None;
-        }
-        self.sent += 1;
+        let counter = self.sent.next()?;
         let header = [&[BACKWARD][..], &self.id(), &self.own_public].concat();
         self.backward.seal(header, counter, plain)
     }
