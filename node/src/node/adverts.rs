@@ -224,13 +224,7 @@ impl Adverts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torrent::InfohashV1;
-
-    fn name(number: u16) -> Infohash {
-        let mut hash = [0; 20];
-        hash[..2].copy_from_slice(&number.to_be_bytes());
-        Infohash::V1(InfohashV1(hash))
-    }
+    use crate::torrent::tests::name;
 
     fn info(number: u16, percent: u8) -> DbInfo {
         DbInfo {

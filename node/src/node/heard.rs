@@ -137,14 +137,8 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torrent::InfohashV1;
+    use crate::torrent::tests::name;
     use crate::wire::Holders;
-
-    fn name(number: u16) -> Infohash {
-        let mut hash = [0; 20];
-        hash[..2].copy_from_slice(&number.to_be_bytes());
-        Infohash::V1(InfohashV1(hash))
-    }
 
     fn told(number: u16, quarter: u16, whole: u16) -> DbTold {
         let holders = Holders {

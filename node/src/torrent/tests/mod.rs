@@ -9,3 +9,12 @@ mod metainfo;
 mod mutations;
 mod names;
 mod verify;
+
+use super::{Infohash, InfohashV1};
+
+/// The name of a torrent that there is not, one for each number.
+pub(crate) fn name(number: u16) -> Infohash {
+    let mut hash = [0; 20];
+    hash[..2].copy_from_slice(&number.to_be_bytes());
+    Infohash::V1(InfohashV1(hash))
+}
