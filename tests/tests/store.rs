@@ -46,6 +46,25 @@ const UNTIL: &str = "
     };
     const statusOf = (it, torrent) => it.status().torrents.find(({ id }) => id === torrent.id) ?? {};";
 
+/// Who seeds a film, a network that knows him, and the film's SHA-256 as pages say it.
+async fn seeded(len: u32, bytes_per_second: u64) -> Result<(Seeder, Network, String)> {
+    let content: Vec<u8> = (0..len)
+        .map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8)
+        .collect();
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("film.bin");
+    std::fs::write(&file, &content)?;
+    let seeder = Seeder::start_at(&file, bytes_per_second).await?;
+    let config = Config {
+        peers: vec![seeder.address()],
+        ..Config::default()
+    };
+    let network = Network::start(config).await?;
+    let hash = Sha256::digest(&content);
+    let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((seeder, network, hash))
+}
+
 #[tokio::test]
 async fn what_was_claimed_outlives_a_killed_browser() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
@@ -131,18 +150,8 @@ async fn a_second_tab_shares_by_the_first_and_takes_over() -> Result<()> {
 #[tokio::test]
 async fn a_second_tab_keeps_and_reads_by_the_one_that_has_the_store() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("film.bin");
-    let content: Vec<u8> = (0..4_000_000u32)
-        .map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8)
-        .collect();
-    std::fs::write(&file, &content)?;
-    let seeder = Seeder::start(&file).await?;
-    let config = Config {
-        peers: vec![seeder.address()],
-        ..Config::default()
-    };
-    let network = Network::start(config).await?;
+    let len = 4_000_000;
+    let (seeder, network, hash) = seeded(len, u64::MAX).await?;
     let browser = Browser::start(&installed).await?;
     browser.go(network.page()?).await?;
     let first = browser.tab().await?;
@@ -164,11 +173,9 @@ async fn a_second_tab_keeps_and_reads_by_the_one_that_has_the_store() -> Result<
         const read = await new Response(torrent.files[0].stream()).arrayBuffer();
         return {{ stored, got: await hash(read) }};"
     );
-    let args = json!({ "magnet": seeder.magnet().to_string(), "bytes": content.len() });
+    let args = json!({ "magnet": seeder.magnet().to_string(), "bytes": len });
     let seen = run(&browser, "a download in a second tab", &body, args).await?;
-    let wanted = Sha256::digest(&content);
-    let wanted: String = wanted.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(seen, json!({ "stored": true, "got": wanted }));
+    assert_eq!(seen, json!({ "stored": true, "got": hash }));
 
     // The first tab has all of it and fetched none.
     browser.switch_to(&first).await?;
@@ -196,7 +203,7 @@ async fn a_second_tab_keeps_and_reads_by_the_one_that_has_the_store() -> Result<
         return hash(read);"
     );
     let kept = run(&browser, "what was kept to be found", &body, json!({})).await?;
-    assert_eq!(kept, json!(wanted));
+    assert_eq!(kept, json!(hash));
     network.end().await
 }
 
@@ -244,18 +251,8 @@ async fn without_files(installed: &Installed, profile: Arc<TempDir>) -> Result<B
 #[tokio::test]
 async fn a_download_is_paused_resumed_and_goes_on_after_a_reload() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("film.bin");
-    let content: Vec<u8> = (0..6_000_000u32)
-        .map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8)
-        .collect();
-    std::fs::write(&file, &content)?;
-    let seeder = Seeder::start_at(&file, 600_000).await?;
-    let config = Config {
-        peers: vec![seeder.address()],
-        ..Config::default()
-    };
-    let network = Network::start(config).await?;
+    let len = 6_000_000;
+    let (seeder, network, hash) = seeded(len, 600_000).await?;
     let browser = Browser::start(&installed).await?;
     browser.go(network.page()?).await?;
     let body = format!(
@@ -277,7 +274,7 @@ async fn a_download_is_paused_resumed_and_goes_on_after_a_reload() -> Result<()>
     let args = json!({ "magnet": seeder.magnet().to_string() });
     let before = run(&browser, "half a download", &body, args.clone()).await?;
     assert_eq!(before["states"], json!(["paused", "downloading"]));
-    assert!(before["paused"].as_f64() < Some(content.len() as f64));
+    assert!(before["paused"].as_f64() < Some(f64::from(len)));
 
     browser.reload().await?;
     let body = format!(
@@ -295,9 +292,7 @@ async fn a_download_is_paused_resumed_and_goes_on_after_a_reload() -> Result<()>
     );
     let after = run(&browser, "the rest of a download", &body, args).await?;
     assert!(after["first"].as_f64() >= Some(1_000_000.0), "{after}");
-    let wanted = Sha256::digest(&content);
-    let wanted: String = wanted.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(after["got"], json!(wanted));
+    assert_eq!(after["got"], json!(hash));
     assert_eq!(after["left"], 0);
     network.end().await
 }
