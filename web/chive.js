@@ -21,8 +21,12 @@
  *
  * @module
  */
+import { addressOf, defaultBridges, isAtHome, keepEntries, keptEntries } from './entering.js';
+import { hashed, laidOut } from './making.js';
 import { Connections } from './rtc.js';
-import { typeOf } from './types.js';
+import { Torrent } from './torrent.js';
+
+export { MAX_BLOB_BYTES, Torrent, TorrentFile } from './torrent.js';
 
 /**
  * @typedef {object} StartOptions
@@ -39,14 +43,6 @@ import { typeOf } from './types.js';
  * @property {boolean} [route] whether this tab is a router for others too, which it is unless told otherwise
  * @property {string[]} [stun] `stun:HOST:PORT`, who tell this tab how it is seen from outside; the
  *   first of the peers, of those in `bridge.json`, and of those where circuits begin, unless others are named
- */
-
-/**
- * @typedef {object} WorkerFile a file as the node tells of it
- * @property {number} index
- * @property {string[]} path
- * @property {number} length
- * @property {number} offset
  */
 
 /**
@@ -115,16 +111,15 @@ const PARTS = [
   'identity.js',
   'store.js',
   'guests.js',
+  'entering.js',
+  'making.js',
+  'torrent.js',
   'types.js',
   'chive_node.js',
   'chive_node_bg.wasm',
   'bridge.json',
   ...PARTS_LATER,
 ];
-/** Where the routers that circuits begin at are written down. */
-const ENTRIES_KEY = 'chive:entries';
-/** `blob()` holds all of a file at once; a larger one is for `url` and `stream()`. */
-export const MAX_BLOB_BYTES = 2 ** 31 - 1;
 
 /** @type {Map<string, Chive>} the instances of this page by their ids */
 const instances = new Map();
@@ -486,203 +481,6 @@ export class Chive extends EventTarget {
 }
 
 /**
- * One torrent. `files` is there once {@link Chive.open} has given it.
- */
-export class Torrent extends EventTarget {
-  name = '';
-  /** In hex; of a hybrid torrent the v1 one. */
-  infohash = '';
-  /** Bytes of all files together. */
-  length = 0;
-  /** @type {TorrentFile[]} */
-  files = [];
-  /** The link to hand on. */
-  magnet = '';
-  /** @type {Error | null} why it does not go on, while it does not */
-  error = null;
-  #access;
-  /** @type {() => void} */
-  #resolve = () => {};
-  /** @type {(error: Error) => void} */
-  #reject = () => {};
-  /** @type {Promise<void>} settled when the metadata is here or cannot be had */
-  ready;
-
-  /** @param {Access} access */
-  constructor(access) {
-    super();
-    this.#access = access;
-    this.ready = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    this.ready.catch(() => {});
-  }
-
-  /** This torrent's number in `status().torrents`. */
-  get id() {
-    return this.#access.id;
-  }
-
-  /** What is being done: 'finding', 'downloading', 'paused', 'sharing' (by choice), 'complete'. */
-  get state() {
-    const status = this.#access.status();
-    if (status?.paused) return 'paused';
-    if (status?.complete) return status.shared ? 'sharing' : 'complete';
-    return this.files.length > 0 ? 'downloading' : 'finding';
-  }
-
-  /** Stops fetching. What is here is read and served all the same. */
-  pause() {
-    return this.#access.pause(true);
-  }
-
-  /** Fetches on, all of it. */
-  resume() {
-    return this.#access.pause(false);
-  }
-
-  /** Lets the torrent go; what was kept of it too, unless `forget` is false: then it is back in the next session. */
-  async remove({ forget = true } = {}) {
-    this.#reject(new DOMException('The torrent was removed.', 'AbortError'));
-    await this.#access.remove(forget);
-  }
-
-  /** Lets the torrent go for this session; what is kept of it stays. */
-  async close() {
-    this.#reject(new DOMException('The torrent was closed.', 'AbortError'));
-    await this.#access.close();
-  }
-
-  /** @param {string} type @param {any} detail */
-  _handle(type, detail) {
-    if (type === 'metadata') {
-      this.name = detail.name;
-      this.infohash = detail.infohash;
-      this.magnet = detail.magnet ?? '';
-      this.length = detail.total_bytes;
-      this.files = detail.files.map((/** @type {WorkerFile} */ file) => new TorrentFile(file, this.#access));
-      this.#resolve();
-    } else if (type === 'progress') {
-      this.error = null;
-    } else if (type === 'failed') {
-      const { message, reason, final = false } = detail;
-      this.error = Object.assign(new Error(message), { reason, final });
-      this.#reject(this.error);
-    }
-  }
-}
-
-/**
- * @typedef {object} Access what a torrent needs of its node
- * @property {number} id
- * @property {(path: string) => string | null} address
- * @property {(port: MessagePort, request: object) => void} read
- * @property {() => Promise<void>} close
- * @property {() => TorrentStatus | undefined} status
- * @property {(paused: boolean) => Promise<void>} pause
- * @property {(forget: boolean) => Promise<void>} remove
- */
-
-/** One file of a torrent. */
-export class TorrentFile {
-  #access;
-
-  /**
-   * @param {WorkerFile} file
-   * @param {Access} access
-   */
-  constructor(file, access) {
-    this.#access = access;
-    /** Its number within the torrent. */
-    this.index = file.index;
-    /** With its folders, joined by `/`. */
-    this.path = file.path.join('/');
-    /** The last part of the path. */
-    this.name = file.path.at(-1) ?? '';
-    /** In bytes. */
-    this.length = file.length;
-    /** Where it begins in the ranges of `status().torrents[].verified`. */
-    this.offset = file.offset;
-    const { type, kind } = typeOf(this.name);
-    /** Its MIME type, by the end of its name. */
-    this.type = type;
-    /** What can be done with it. */
-    this.kind = kind;
-  }
-
-  /**
-   * An address for `<video>`, `<img>` or `fetch`, which answers ranges and lives
-   * as long as this tab; null where {@link Chive.streaming} is false.
-   * With `?save` added it is saved instead of shown.
-   */
-  get url() {
-    return this.#access.address(`${this.index}/${encodeURIComponent(this.name.toWellFormed?.() ?? this.name)}`);
-  }
-
-  /**
-   * The bytes in order, as fast as they are read and verified.
-   * @param {{start?: number, end?: number}} [range] `end` is one past the last byte
-   * @returns {ReadableStream<Uint8Array>}
-   */
-  stream({ start = 0, end = this.length } = {}) {
-    return this.#stream(start, end, false);
-  }
-
-  /**
-   * @param {number} start
-   * @param {number} end
-   * @param {boolean} save it may wait for what plays
-   * @returns {ReadableStream<Uint8Array>}
-   */
-  #stream(start, end, save) {
-    if (!(start >= 0 && start <= end && end <= this.length)) {
-      throw new RangeError(`${start} to ${end} is not within a file of ${this.length} bytes.`);
-    }
-    const { port1, port2 } = new MessageChannel();
-    /** @param {string} [message] */
-    const ask = (message) =>
-      new Promise((/** @type {(reply: any) => void} */ resolve) => {
-        port1.onmessage = ({ data }) => resolve(data);
-        if (message) port1.postMessage(message);
-      });
-    return new ReadableStream({
-      start: async (controller) => {
-        if (start === end) return controller.close();
-        const range = `bytes=${start}-${end - 1}`;
-        const head = ask();
-        this.#access.read(port2, { file: this.index, method: 'GET', range, ifRange: null, save });
-        const { error } = await head;
-        if (error) throw new Error(error);
-      },
-      pull: async (controller) => {
-        const { bytes, error } = await ask('pull');
-        if (bytes) return controller.enqueue(bytes);
-        port1.close();
-        if (error) throw new Error(error);
-        controller.close();
-      },
-      cancel: () => {
-        port1.postMessage('cancel');
-        port1.close();
-      },
-    });
-  }
-
-  /**
-   * The whole file, once all of it is here.
-   * @returns {Promise<Blob>}
-   */
-  async blob() {
-    if (this.length > MAX_BLOB_BYTES) throw new Error('This file is too large to be held in memory.');
-    const parts = [];
-    const reader = this.#stream(0, this.length, true).getReader();
-    for (let part = await reader.read(); !part.done; part = await reader.read()) parts.push(part.value);
-    return new Blob(/** @type {BlobPart[]} */ (parts), { type: this.type });
-  }
-}
-
-/**
  * Passes a request that the service worker caught on to the instance it names.
  * @param {MessageEvent} event
  */
@@ -691,57 +489,6 @@ function relay({ data, ports: [port] }) {
   const owner = instances.get(data.request.instance);
   if (owner) owner._serve(data.request, port);
   else port.postMessage(null);
-}
-
-/**
- * Where files will lie: in a folder of that name, or one file without.
- * @param {(File | {path: string | string[], file: File})[]} files
- * @param {string} [name]
- * @returns {{folder: string | undefined, items: {path: string[], file: File}[]}}
- */
-export function laidOut(files, name) {
-  let items = files.map((one) => {
-    const file = one instanceof File ? one : one.file;
-    const path = one instanceof File ? one.webkitRelativePath || one.name : one.path;
-    return { path: (typeof path === 'string' ? path.split('/') : path).filter((part) => part !== ''), file };
-  });
-  if (items.length === 1 && items[0].path.length === 1) return { folder: undefined, items };
-  // A folder that all lie in is the torrent's own.
-  const [top] = items[0]?.path ?? [];
-  if (items.every(({ path }) => path.length > 1 && path[0] === top)) {
-    items = items.map(({ path, file }) => ({ path: path.slice(1), file }));
-    name ||= top;
-  }
-  return { folder: name || 'Shared with Chive', items };
-}
-
-/**
- * Makes a torrent in a worker of its own.
- * @param {{folder: string | undefined, files: {path: string[], file: File}[]}} what
- * @param {AbortSignal} [signal]
- * @param {(progress: {hashed_bytes: number, total_bytes: number}) => void} [onprogress]
- * @returns {Promise<{bytes: Uint8Array, order: number[]}>}
- */
-function hashed(what, signal, onprogress) {
-  const worker = new Worker(new URL('./share.js', import.meta.url), { type: 'module', name: 'chive-share' });
-  const workers = [worker];
-  const made = new Promise((resolve, reject) => {
-    const fail = (/** @type {ErrorEvent} */ { message }) => reject(new Error(message || 'The files could not be hashed.'));
-    signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
-    worker.onmessage = ({ data }) => {
-      if (data.hasher) {
-        const hasher = new Worker(new URL('./hash.js', import.meta.url), { type: 'module', name: 'chive-hash' });
-        workers.push(hasher);
-        hasher.onerror = fail;
-        hasher.postMessage({ port: data.hasher }, [data.hasher]);
-      } else if (data.bytes) resolve(data);
-      else if (data.error) reject(new Error(data.error));
-      else onprogress?.(data);
-    };
-    worker.onerror = fail;
-    worker.postMessage(what);
-  });
-  return made.finally(() => workers.forEach((one) => one.terminate()));
 }
 
 /** The address of a file of this module. @param {string} name */
@@ -757,55 +504,6 @@ async function controlled(container) {
   const { active } = await container.ready;
   active?.postMessage('claim');
   if (!container.controller) await changed;
-}
-
-/**
- * The bridges that the page's server names, and who of them tells a tab how it is seen: they know its
- * address already.
- * @returns {Promise<{bridges: string[], seers: string[]}>}
- */
-async function defaultBridges() {
-  const missing = 'No bridge is known: this page was opened from a place that names none. Give one in bridge.json.';
-  let answer;
-  try {
-    answer = await fetch(new URL('./bridge.json', import.meta.url), { cache: 'no-cache' });
-  } catch {
-    throw new Error('The list of bridges (bridge.json) could not be fetched. Check the connection and reload.');
-  }
-  const { bridges, peers = [] } = answer.ok ? await answer.json().catch(() => ({})) : {};
-  if (!Array.isArray(bridges) || bridges.length === 0) throw new Error(missing);
-  return { bridges: bridges.map(String), seers: Array.isArray(peers) ? peers.map(String) : [] };
-}
-
-/** Where circuits began in earlier sessions: a new place each time would be an adversary's some time. */
-function keptEntries() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(ENTRIES_KEY) ?? '[]');
-    return Array.isArray(kept) ? kept.filter((line) => typeof line === 'string') : [];
-  } catch {
-    return [];
-  }
-}
-
-/** @param {string[]} lines */
-function keepEntries(lines) {
-  try {
-    localStorage.setItem(ENTRIES_KEY, JSON.stringify(lines));
-  } catch {
-    // They hold while the tab is open.
-  }
-}
-
-/** Where a peer's line leads: `IP:PORT`. @param {string} line */
-function addressOf(line) {
-  return line.replace(/#.*$/, '').replace(/:[^:]*$/, '');
-}
-
-/** Whether an address exists only on this machine or in its local network. @param {string} url */
-function isAtHome(url) {
-  if (!URL.canParse(url)) return false;
-  const { hostname } = new URL(url);
-  return /^((.*\.)?localhost|127\..*|10\..*|192\.168\..*|172\.(1[6-9]|2\d|3[01])\..*|\[(::1|f[cde].*)\])$/.test(hostname);
 }
 
 /** A share of the memory that the device says it has; of one that does not say, a small phone's. */

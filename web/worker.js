@@ -40,7 +40,7 @@ const MAX_STREAMS = 64;
 /** Events after which the state is told at once. */
 const CHANGES = new Set(['metadata', 'failed', 'bridge', 'circuits', 'source-dropped', 'torrents', 'forgotten']);
 
-/** @typedef {import('./chive.js').WorkerFile} WorkerFile */
+/** @typedef {import('./torrent.js').WorkerFile} WorkerFile */
 
 /** @type {any} the node, once it is started */
 let host = null;

@@ -7,6 +7,7 @@ const web = new URL('..', import.meta.url);
 const read = (name) => readFile(new URL(name, web), 'utf8');
 const index = await read('index.html');
 const modules = (await readdir(new URL('ui/', web))).map((name) => `ui/${name}`);
+const scripts = [...modules, ...(await readdir(web)).filter((name) => name.endsWith('.js'))];
 
 test('the page has every word that it names', async () => {
   const named = [...index.matchAll(/data-t(?:-aria-label|-placeholder)?="(\w+)"/g)].map(([, key]) => key);
@@ -41,6 +42,9 @@ test('what only workers load is kept for when the server is gone', async () => {
     }
   }
   assert.deepEqual([...kept].toSorted(), [...loaded].toSorted());
+  // Whoever copies the module into a page of his own is told of each file of it.
+  const manual = await read('../docs/developers.md');
+  assert.deepEqual([...kept].filter((name) => !manual.includes(`\`${name}\``)), []);
 });
 
 test('every element that a module asks for is in the page', async () => {
@@ -52,7 +56,7 @@ test('every element that a module asks for is in the page', async () => {
 });
 
 test('no markup is made of text, and nothing comes from elsewhere', async () => {
-  for (const name of [...modules, 'app.js', 'chive.js', 'worker.js', 'sw.js']) {
+  for (const name of scripts) {
     const source = await read(name);
     assert.doesNotMatch(source, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function/, name);
     assert.doesNotMatch(source.replace('http://www.w3.org/2000/svg', ''), /(?:src|href|import|fetch)\W{1,3}https?:/, name);

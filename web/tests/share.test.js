@@ -1,7 +1,7 @@
 // @ts-check
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { laidOut } from '../chive.js';
+import { laidOut } from '../making.js';
 
 const file = (/** @type {string} */ name, folder = '') =>
   Object.assign(new File(['x'], name), { webkitRelativePath: folder && `${folder}/${name}` });
