@@ -11,8 +11,9 @@ use js_sys::{Array, Object, Promise, Reflect, Uint8Array, Uint32Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 
+use super::calls::close_all;
 use super::database::{hex, parse_name};
-use super::{Found, Kept, Record, close_all, name_of, refusal, unix_seconds};
+use super::{Found, Kept, Record, name_of, refusal, unix_seconds};
 use crate::ids::TorrentId;
 use crate::node::Input;
 use crate::store::{RangeSet, StoreAnswer, StoreWant};
