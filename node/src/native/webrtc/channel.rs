@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,6 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep};
 
 use super::inbox::Registration;
+use super::outbox::Outbox;
 use crate::native::pipe::MAX_INBOUND_BYTES;
 use crate::native::transport::Transport;
 
@@ -44,6 +45,8 @@ const STREAM: u16 = 0;
 /// What a connection is made of.
 pub(super) struct Parts {
     pub(super) socket: Arc<UdpSocket>,
+    /// Whether many datagrams are given to the system at once, which cuts them apart.
+    pub(super) cuts: bool,
     pub(super) at: SocketAddr,
     pub(super) crypto: Arc<CryptoProvider>,
     pub(super) certificate: DtlsCert,
@@ -54,15 +57,12 @@ pub(super) struct Parts {
 pub(in crate::native) struct Channel {
     rtc: Rtc,
     id: ChannelId,
-    socket: Arc<UdpSocket>,
+    outbox: Outbox,
     /// Where the peer's datagrams come to, as ICE is told: the socket may listen everywhere.
     at: SocketAddr,
     registration: Registration,
     datagrams: VecDeque<(SocketAddr, Bytes)>,
     timer: Pin<Box<Sleep>>,
-    /// What the socket had no room for.
-    unsent: Option<(SocketAddr, Vec<u8>)>,
-    writable: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
     received: BytesMut,
     is_open: bool,
     ended: Option<Ended>,
@@ -85,6 +85,7 @@ impl Channel {
     pub(super) fn new(parts: Parts, now: Instant) -> io::Result<Self> {
         let Parts {
             socket,
+            cuts,
             at,
             crypto,
             certificate,
@@ -128,13 +129,11 @@ impl Channel {
         Ok(Channel {
             rtc,
             id,
-            socket,
+            outbox: Outbox::new(socket, cuts),
             at,
             registration,
             datagrams: VecDeque::new(),
             timer: Box::pin(tokio::time::sleep_until(now)),
-            unsent: None,
-            writable: None,
             received: BytesMut::new(),
             is_open: false,
             ended: None,
@@ -166,12 +165,13 @@ impl Channel {
     /// taken, which the caller knows.
     fn drive(&mut self, cx: &mut Context<'_>) {
         while self.ended.is_none() {
-            if self.poll_unsent(cx).is_pending() {
+            if self.outbox.poll_full(cx).is_pending() {
                 return;
             }
             let wanted = match self.rtc.poll_output() {
                 Ok(Output::Transmit(transmit)) => {
-                    self.transmit(transmit.destination, transmit.contents.into());
+                    self.outbox
+                        .push(transmit.destination, transmit.contents.into());
                     continue;
                 }
                 Ok(Output::Event(event)) => {
@@ -179,8 +179,14 @@ impl Channel {
                     continue;
                 }
                 Ok(Output::Timeout(at)) => Instant::from_std(at),
-                Err(error) => return self.fail(error),
+                Err(error) => {
+                    self.fail(error);
+                    break;
+                }
             };
+            if self.outbox.poll_all(cx).is_pending() {
+                return;
+            }
             if !self.rtc.is_alive() {
                 self.ended.get_or_insert(Ended::ByPeer);
                 return;
@@ -228,6 +234,8 @@ impl Channel {
                 return self.fail(error);
             }
         }
+        // What tells the peer of the end goes out now or never.
+        let _ = self.outbox.poll_all(cx);
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -244,37 +252,6 @@ impl Channel {
             }
             _ => {}
         }
-    }
-
-    fn transmit(&mut self, to: SocketAddr, datagram: Vec<u8>) {
-        match self.socket.try_send_to(&datagram, to) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.unsent = Some((to, datagram));
-            }
-            // An ICMP error of some earlier datagram, or a network that is gone for now: to SCTP
-            // it is one more that was lost.
-            Ok(_) | Err(_) => {}
-        }
-    }
-
-    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some((to, datagram)) = self.unsent.take() {
-            let error = match self.socket.try_send_to(&datagram, to) {
-                Err(error) => error,
-                Ok(_) => break,
-            };
-            if error.kind() != io::ErrorKind::WouldBlock {
-                break;
-            }
-            self.unsent = Some((to, datagram));
-            let socket = self.socket.clone();
-            let writable = self
-                .writable
-                .get_or_insert_with(|| Box::pin(async move { socket.writable().await }));
-            let _ = ready!(writable.as_mut().poll(cx));
-            self.writable = None;
-        }
-        Poll::Ready(())
     }
 
     fn unacknowledged(&mut self) -> usize {
@@ -354,7 +331,7 @@ impl Transport for Channel {
         if sent > 0 {
             return Poll::Ready(Ok(sent));
         }
-        if self.unacknowledged() > 0 || self.unsent.is_some() {
+        if self.unacknowledged() > 0 || !self.outbox.is_empty() {
             return Poll::Pending;
         }
         Poll::Ready(Ok(0))

@@ -12,6 +12,8 @@ mod channel;
 mod crypto;
 mod flood;
 mod inbox;
+mod outbox;
+mod segments;
 mod stun;
 #[cfg(test)]
 mod tests;
@@ -205,6 +207,7 @@ struct Server {
     on_open: Arc<dyn Fn(Opened) + Send + Sync>,
     stats: Arc<Stats>,
     socket: Arc<UdpSocket>,
+    cuts: bool,
     /// Where ICE is told that datagrams come to.
     at: SocketAddr,
     crypto: Arc<CryptoProvider>,
@@ -238,6 +241,7 @@ impl Server {
         Server {
             on_open: Arc::new(on_open),
             stats,
+            cuts: segments::are_cut(&port.socket),
             socket: Arc::new(port.socket),
             at: SocketAddr::new(ip, port.at.port()),
             crypto: Arc::new(crypto::provider()),
@@ -359,6 +363,7 @@ impl Server {
         count(&self.stats.webrtc_dials);
         let parts = Parts {
             socket: self.socket.clone(),
+            cuts: self.cuts,
             at: self.at,
             crypto: self.crypto.clone(),
             certificate: self.certificate.clone(),
