@@ -19,7 +19,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 const MESSAGE: usize = 16 * 1024;
 
 /// A data channel's native end without a node: who opens one and says how many bytes it wants has
-/// them.
+/// them. `plain` is str0m as it is usually driven, a call for each datagram.
 pub(crate) struct Pump {
     port: u16,
     certificate_sha256: String,
@@ -27,7 +27,7 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    pub(crate) fn start() -> Result<Pump> {
+    pub(crate) fn start(plain: bool) -> Result<Pump> {
         let port = Port::bind(([127, 0, 0, 1], 0).into())?;
         let number = port.local_addr().port();
         let certificate =
@@ -43,7 +43,7 @@ impl Pump {
             per_second: 64,
         });
         let (stopper, stop) = Stop::pair();
-        tokio::spawn(port.serve_bare(certificate, gate, stop, |channel| {
+        tokio::spawn(port.serve_bare(certificate, gate, stop, plain, |channel| {
             tokio::spawn(pump(channel));
         }));
         Ok(Pump {

@@ -1,5 +1,8 @@
 //! The mesh in real browsers: what its links and circuits carry, and how soon they stand.
 
+use std::fmt;
+use std::future::Future;
+
 use anyhow::{Context, Result};
 use chive_tests::browser::find_chromium;
 use chive_tests::network::Network;
@@ -8,6 +11,7 @@ use serde_json::{Value, json};
 use crate::bulk::{median, network, network_of, swarm};
 use crate::link::{LIMIT, Pump, between, connect, rate};
 use crate::pages::{Browser, Page};
+use crate::proc::cpu_of_all_s;
 use crate::report::{Goal, Row};
 use crate::tab::BenchPage;
 
@@ -23,14 +27,14 @@ const BARE_LINKS: u64 = 1 << 40;
 /// `direct-dial-goodput`: a tab enters by a bridge's UDP port and fetches what facilitators hold;
 /// behind the bridge is one hop more, of TLS, for a tab builds no circuit of a single router.
 pub async fn direct_dial() -> Result<Row> {
-    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    let (mut ours, mut raw, mut bare) = <(Measured, Measured, Measured)>::default();
     if let Some((swarm, _folder)) = swarm(DIRECT_BYTES).await?
         && find_chromium().is_some()
     {
         let torrent = swarm.torrent("noise.bin", "v1")?;
         let page = BenchPage::new()?;
         let network = network(&page, &swarm).await?;
-        let pump = Pump::start()?;
+        let (plain, cut) = (Pump::start(true)?, Pump::start(false)?);
         let started = Browser::start(&format!("{}link.html", network.page()?), 1).await?;
         let (browser, mut pages) = started.context("a browser")?;
         let page = pages.first_mut().context("a page")?;
@@ -40,29 +44,56 @@ pub async fn direct_dial() -> Result<Row> {
         });
         // The facilitators take it out of the swarm once, and have it then.
         for run in 0..=RUNS {
-            raw.push(pump.rate(page, BARE_LINKS + run, DIRECT_BYTES).await?);
+            let link = BARE_LINKS + 2 * run;
+            raw.add(plain.rate(page, link, DIRECT_BYTES)).await?;
+            bare.add(cut.rate(page, link + 1, DIRECT_BYTES)).await?;
             page.ask(
                 LIMIT,
                 json!({ "do": "start", "options": options, "circuits": 2 }),
             )
             .await?;
             let fetch = json!({ "do": "fetch", "magnet": torrent.magnet, "bytes": DIRECT_BYTES });
-            let got = page.ask(LIMIT, fetch).await?;
+            ours.add(async { rate(&page.ask(LIMIT, fetch).await?, "bytes") })
+                .await?;
             page.ask(LIMIT, json!({ "do": "stop" })).await?;
-            ours.push(rate(&got, "bytes")?);
         }
-        println!("direct dial, MB/s, the first while it is fetched: {ours:.1?}, raw {raw:.1?}");
-        ours.remove(0);
+        for (name, measured) in [("ours", &ours), ("our port alone", &bare), ("raw", &raw)] {
+            println!("direct dial, the first while it is fetched, {name}: {measured}");
+        }
+        ours.rates.remove(0);
         browser.end().await?;
         network.end().await?;
     }
     Ok(Row::new(
         "direct-dial-goodput",
         "MB/s",
-        median(ours),
-        ("str0m, nothing above", median(raw)),
+        median(ours.rates),
+        ("str0m, nothing above", median(raw.rates)),
         Goal::AtLeast(0.85),
     ))
+}
+
+/// Rates, in MB/s, and the CPU time that all processes of the benchmark had meanwhile.
+#[derive(Default)]
+struct Measured {
+    rates: Vec<f64>,
+    cpu_s: Vec<f64>,
+}
+
+impl Measured {
+    async fn add(&mut self, run: impl Future<Output = Result<f64>>) -> Result<()> {
+        let before = cpu_of_all_s()?;
+        self.rates.push(run.await?);
+        self.cpu_s.push(cpu_of_all_s()? - before);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Measured { rates, cpu_s } = self;
+        write!(f, "{rates:.1?} MB/s, {cpu_s:.1?} s of the processors")
+    }
 }
 
 /// How a tab names the first bridge where it dials it by WebRTC.

@@ -40,12 +40,14 @@ impl BareChannel {
 }
 
 impl Port {
-    /// Gives `on_open` each channel that a peer opens, until `stop`.
+    /// Gives `on_open` each channel that a peer opens, until `stop`. `plain` sends each datagram in
+    /// a call of its own, as str0m is usually driven.
     pub async fn serve_bare(
         self,
         certificate: DtlsCertificate,
         gate: Gate,
         stop: Stop,
+        plain: bool,
         on_open: impl Fn(BareChannel) + Send + Sync + 'static,
     ) {
         let on_open = move |opened: Opened| {
@@ -54,14 +56,9 @@ impl Port {
                 _places: opened.places,
             });
         };
-        Server::new(
-            self,
-            &certificate,
-            gate,
-            Arc::new(Stats::default()),
-            on_open,
-        )
-        .run(stop)
-        .await;
+        let stats = Arc::new(Stats::default());
+        let mut server = Server::new(self, &certificate, gate, stats, on_open);
+        server.cuts &= !plain;
+        server.run(stop).await;
     }
 }
