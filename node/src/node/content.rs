@@ -20,7 +20,7 @@ use crate::ordb::{
 };
 use crate::time::Instant;
 use crate::torrent::{Magnet, Metainfo, TorrentFile};
-use crate::wire::{DbQuery, DestroyReason, RelayMessage};
+use crate::wire::{DbEndReason, DbQuery, DestroyReason, RelayMessage, Section};
 
 /// Torrents that a host may have open; each holds circuits while it fetches, and memory.
 pub const MAX_TORRENTS: usize = 64;
@@ -28,10 +28,20 @@ pub const MAX_TORRENTS: usize = 64;
 /// Bytes of a torrent that are held in memory where the host keeps the rest.
 const MAX_HOSTED_MEMORY: u64 = 48 << 20;
 
-/// How long an ORDB that does not have a torrent is not asked for it again; doubled each time.
+/// How long an ORDB that does not have a torrent is not asked for it again; doubled each time, until
+/// it gives something.
 const AVOID_FIRST: Duration = Duration::from_secs(30);
+/// The same where whoever it had the torrent of is gone: if only their circuit broke, they tell it
+/// of the torrent again in seconds.
+const AVOID_GONE: Duration = Duration::from_secs(2);
 /// The longest such pause.
 const AVOID_MOST: Duration = Duration::from_secs(1800);
+/// While nobody is left to ask, such a pause is so much shorter: in a small mesh he who is to be found
+/// comes back to one of the few ORDBs that there are.
+const ALONE_SHORTER: u32 = 4;
+/// How long nobody is told that a torrent cannot be had, however soon all that are asked say so: its
+/// holder's circuits take so long to be built, or to be built again.
+const PERSISTENCE: Duration = Duration::from_secs(20);
 /// Who sent wrong bytes is not asked again at all.
 const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 86400);
 
@@ -51,7 +61,7 @@ pub(crate) struct Torrent {
     pub(crate) requester: Requester,
     sources: BTreeMap<SourceId, Source>,
     /// ORDBs that are not asked again before a time: they do not have it, or sent wrong bytes.
-    avoid: BTreeMap<Ed25519Id, (Instant, Duration)>,
+    avoid: BTreeMap<Ed25519Id, Pause>,
     over: bool,
     /// By choice: offered over circuits of its own.
     pub(crate) shared: bool,
@@ -67,18 +77,48 @@ struct Source {
     rsa: RsaId,
 }
 
+/// How long an ORDB is not asked.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    since: Instant,
+    length: Duration,
+}
+
+impl Pause {
+    fn until(self, is_alone: bool) -> Instant {
+        let shorter = if is_alone { ALONE_SHORTER } else { 1 };
+        self.since + self.length / shorter
+    }
+}
+
 impl Torrent {
-    /// The ORDBs that are asked or not to be asked again.
-    pub(crate) fn ordbs(&self, now: Instant) -> BTreeSet<Ed25519Id> {
+    /// The ORDBs that are asked or not to be asked again; of the latter fewer for one that `is_alone`.
+    pub(crate) fn ordbs(&self, now: Instant, is_alone: bool) -> BTreeSet<Ed25519Id> {
         let asked = self.sources.values().map(|source| source.router);
-        let avoided = self.avoid.iter().filter(|(_, (until, _))| *until > now);
+        let avoided = self
+            .avoid
+            .iter()
+            .filter(|(_, pause)| pause.until(is_alone) > now);
         set_of(avoided.map(|(router, _)| *router).chain(asked))
     }
 
     /// When the next of those that are avoided may be asked again.
     pub(crate) fn avoids_until(&self, now: Instant) -> Option<Instant> {
-        let times = self.avoid.values().map(|(until, _)| *until);
+        let pauses = self.avoid.values();
+        let times = pauses.flat_map(|pause| [pause.until(true), pause.until(false)]);
         times.filter(|until| *until > now).min()
+    }
+
+    /// A source gave something of the content: it is well with its ORDB.
+    fn note_given(&mut self, router: &Ed25519Id) {
+        // Nearly always there is nothing to forget.
+        if self
+            .avoid
+            .get(router)
+            .is_some_and(|pause| pause.length < FOR_GOOD)
+        {
+            self.avoid.remove(router);
+        }
     }
 
     /// How many sources it has.
@@ -138,6 +178,7 @@ impl Node {
             },
             max_unverified_bytes: (limits.store_bytes as u64 / 4).max(16 << 20),
             open_timeout: limits.find_timeout,
+            persistence: PERSISTENCE,
             counter: self.first_counter(),
             ..Config::default()
         }
@@ -347,11 +388,14 @@ impl Node {
         message: &RelayMessage<'_>,
     ) {
         if let Some(torrent) = self.torrents.get_mut(&id)
-            && torrent
-                .sources
-                .get(&source)
-                .is_some_and(|known| known.stream == stream)
+            && let Some(known) = torrent.sources.get(&source).copied()
+            && known.stream == stream
         {
+            if let RelayMessage::DbData(data) = message
+                && data.section == Section::CHUNKS
+            {
+                torrent.note_given(&known.router);
+            }
             torrent.requester.handle_message(self.now, source, message);
             self.torrents_dirty.insert(id);
         }
@@ -425,8 +469,14 @@ impl Node {
             }
             RequesterEvent::SourceFailed { source, why, .. } => {
                 // One that is only busy may be asked again, over another circuit.
-                let is_busy = matches!(why, SourceFailure::Stalled | SourceFailure::TooMany);
-                self.end_source(id, source, (!is_busy).then_some(AVOID_FIRST));
+                let pause = match why {
+                    SourceFailure::Stalled | SourceFailure::TooMany => None,
+                    SourceFailure::Refused { reason, .. } if reason == DbEndReason::GONE => {
+                        Some(AVOID_GONE)
+                    }
+                    _ => Some(AVOID_FIRST),
+                };
+                self.end_source(id, source, pause);
             }
             RequesterEvent::SourceStalled { source, .. } => {
                 self.end_source(id, source, None);
@@ -452,19 +502,16 @@ impl Node {
     ) -> Option<RsaId> {
         let torrent = self.torrents.get_mut(&id)?;
         let known = torrent.sources.get(&source).copied()?;
-        if let Some(pause) = avoid {
+        if let Some(first) = avoid {
             // Longer each time: who has nothing may have it later, but is not asked all the time.
-            let before = torrent
-                .avoid
-                .get(&known.router)
-                .map(|(_, pause)| *pause * 2);
-            let pause = before
-                .unwrap_or(pause)
-                .max(pause)
-                .min(AVOID_MOST.max(pause));
-            torrent
-                .avoid
-                .insert(known.router, (self.now + pause, pause));
+            let before = torrent.avoid.get(&known.router);
+            let length = match before {
+                Some(pause) if first < FOR_GOOD => (pause.length * 2).min(AVOID_MOST),
+                _ => first,
+            };
+            let since = self.now;
+            let pause = Pause { since, length };
+            torrent.avoid.insert(known.router, pause);
         } else {
             self.directory.suspect(&known.router, self.now);
         }

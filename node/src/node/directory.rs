@@ -228,12 +228,14 @@ impl Directory {
     }
 
     /// One router with all of `roles`, at random, none of `but` and in no network of theirs; who
-    /// let circuits down only if there is nobody else, and not at once.
+    /// let circuits down only if there is nobody else, and not at once; of `rather_not` only if all
+    /// the others are worse.
     pub(crate) fn choose<R: Rng>(
         &self,
         roles: Roles,
         but: &[Arc<Router>],
         avoid: &BTreeSet<Ed25519Id>,
+        rather_not: &BTreeSet<Ed25519Id>,
         now: Instant,
         rng: &mut R,
     ) -> Option<Arc<Router>> {
@@ -263,6 +265,12 @@ impl Directory {
             })
             .collect();
         let from = if apart.is_empty() { from } else { apart };
+        let fresh: Vec<&Known> = from
+            .iter()
+            .copied()
+            .filter(|known| !rather_not.contains(&known.said.ed25519))
+            .collect();
+        let from = if fresh.is_empty() { from } else { fresh };
         pick(&from, rng).map(|known| Arc::new(Router::from(&known.said)))
     }
 }

@@ -519,7 +519,7 @@ impl Node {
     /// DESTROY came for a circuit, which its link has already forgotten.
     fn handle_destroyed(&mut self, owner: Owner, reason: DestroyReason) {
         match owner {
-            Owner::Own(own) => self.own_lost(own, None, reason, "the first router ended it"),
+            Owner::Own(own) => self.own_destroyed(own, reason),
             Owner::RoutedPrevious(routed) => self.end_routed(routed, reason),
             Owner::RoutedNext(routed) => self.routed_cut(routed, reason),
         }

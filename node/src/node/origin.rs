@@ -444,6 +444,7 @@ impl Node {
         };
         match (message, stream) {
             (RelayMessage::Truncated(truncated), None) => {
+                self.suspect_unreached(id, hop + 1, truncated.reason);
                 self.own_lost(
                     id,
                     Some(hop + 1),
@@ -641,6 +642,30 @@ impl Node {
     /// Ends a circuit of ours from our side.
     pub(crate) fn drop_own(&mut self, id: CircuitId, reason: DestroyReason) {
         self.own_lost(id, None, reason, "closed here");
+    }
+
+    /// The first router ended a circuit.
+    pub(crate) fn own_destroyed(&mut self, id: CircuitId, reason: DestroyReason) {
+        self.suspect_unreached(id, 0, reason);
+        self.own_lost(id, None, reason, "the first router ended it");
+    }
+
+    /// The router at the place `by` ended a circuit, and says that it did not reach the next. Which of
+    /// the two that is laid to cannot be known: both are passed over for a while, and the one that is
+    /// there is trusted again with the next circuit that stands.
+    fn suspect_unreached(&mut self, id: CircuitId, by: usize, reason: DestroyReason) {
+        let is_unreached = matches!(
+            reason,
+            DestroyReason::CONNECTFAILED | DestroyReason::OR_IDENTITY
+        );
+        let Some(own) = self.circuits.get(&id).filter(|_| is_unreached) else {
+            return;
+        };
+        // Only the last one that stands can have been asked to extend it.
+        let next = own.machine.path().get(by + 1);
+        if let Some(next) = next.filter(|_| own.machine.hops() == by + 1) {
+            self.directory.suspect(&next.ed25519, self.now);
+        }
     }
 
     /// A circuit of ours is over; `hop` is the place in its path of whom that is laid to.

@@ -220,22 +220,35 @@ impl Node {
         let own = own.filter(|own| own.purpose.torrent() == Some(torrent));
         let used: BTreeSet<Ed25519Id> =
             set_of(own.filter_map(|own| Some(own.path().last()?.ed25519)));
-        let others = self
-            .directory
-            .with_roles(Roles::ORDB)
-            .any(|router| !used.contains(&router.ed25519));
-        (self.wants_share(torrent) && others).then_some(used)
+        (self.wants_share(torrent) && self.has_ordb_for(torrent, &used)).then_some(used)
     }
 
     /// The ORDBs that a torrent uses or will not use again, if it wants one more source.
     fn wants_source(&self, torrent: TorrentId) -> Option<BTreeSet<Ed25519Id>> {
         let state = self.torrents.get(&torrent)?;
-        let used = state.ordbs(self.now);
-        let others = self
-            .directory
-            .with_roles(Roles::ORDB)
-            .any(|router| !used.contains(&router.ed25519));
-        (state.wants_sources() && state.sources() < SOURCES && others).then_some(used)
+        let mut used = state.ordbs(self.now, false);
+        if state.sources() == 0 && !self.has_trusted_ordb(&used) {
+            used = state.ordbs(self.now, true);
+        }
+        let wants = state.wants_sources() && state.sources() < SOURCES;
+        (wants && self.has_ordb_for(torrent, &used)).then_some(used)
+    }
+
+    /// Whether there is an ORDB for a torrent that is none of `used`. Who let circuits down of late
+    /// counts only for a torrent that has none at all: others would try again and again whether he is
+    /// back.
+    fn has_ordb_for(&self, torrent: TorrentId, used: &BTreeSet<Ed25519Id>) -> bool {
+        let is_other = |router: &VerifiedDescriptor| !used.contains(&router.ed25519);
+        let mut own = self.circuits.values();
+        self.has_trusted_ordb(used)
+            || (!own.any(|own| own.purpose.torrent() == Some(torrent))
+                && self.directory.with_roles(Roles::ORDB).any(is_other))
+    }
+
+    /// Whether there is an ORDB that is none of `used` and let no circuit down of late.
+    fn has_trusted_ordb(&self, used: &BTreeSet<Ed25519Id>) -> bool {
+        let mut trusted = self.directory.trusted(Roles::ORDB, self.now);
+        trusted.any(|router| !used.contains(&router.ed25519))
     }
 
     /// An open spare circuit whose ORDB is not among `used`.
@@ -282,15 +295,14 @@ impl Node {
             let wanted = self.torrents.keys().find_map(|torrent| {
                 let (mut used, _) = self.wants_circuit(*torrent)?;
                 used.extend(&coming);
-                self.directory
-                    .with_roles(Roles::ORDB)
-                    .any(|ordb| !used.contains(&ordb.ed25519))
-                    .then_some(used)
+                self.has_ordb_for(*torrent, &used).then_some(used)
             });
             let avoid = match wanted {
                 Some(used) => used,
-                None if open + building < self.circuits_ahead() => coming,
-                None => return,
+                None if open + building >= self.circuits_ahead() => return,
+                // Rather the same ORDB twice than one that is not there.
+                None if !self.has_trusted_ordb(&coming) => BTreeSet::new(),
+                None => coming,
             };
             if !self.build_one(&avoid) {
                 return;
@@ -367,7 +379,7 @@ impl Node {
         }
         let none = BTreeSet::new();
         self.directory
-            .choose(Roles::ROUTER, &[], &none, self.now, &mut self.rng)
+            .choose(Roles::ROUTER, &[], &none, &none, self.now, &mut self.rng)
     }
 
     /// The link to a router that was drawn: the one that stands, or one that is begun.
@@ -422,6 +434,21 @@ impl Node {
         self.build_over(link, path, first, Purpose::Ahead).is_some()
     }
 
+    /// The middles of the circuits that are ready or a torrent's: one more is rather over others, so
+    /// that no router takes all of them with it. Which circuit is over whom stays for chance to say.
+    fn middles(&self) -> BTreeSet<Ed25519Id> {
+        let kept = self
+            .circuits
+            .values()
+            .filter(|own| own.purpose == Purpose::Ahead || own.purpose.torrent().is_some());
+        set_of(kept.flat_map(|own| {
+            let path = own.path();
+            let middles = path.get(1..path.len().saturating_sub(1));
+            let middles = middles.unwrap_or_default().iter();
+            middles.map(|router| router.ed25519)
+        }))
+    }
+
     /// A path of as many routers as are wanted, whose ORDB is none of `no_ordbs` and whose middles
     /// are none of `no_middles`. The ORDB is chosen first: it must have the role. All are
     /// independent samples of those that the bridges introduced.
@@ -431,10 +458,10 @@ impl Node {
         no_ordbs: &BTreeSet<Ed25519Id>,
         no_middles: &BTreeSet<Ed25519Id>,
     ) -> Option<Vec<Arc<Router>>> {
-        let taken = [entry.clone()];
-        let ordb = self
-            .directory
-            .choose(Roles::ORDB, &taken, no_ordbs, self.now, &mut self.rng)?;
+        let (taken, any) = ([entry.clone()], BTreeSet::new());
+        let ordb =
+            self.directory
+                .choose(Roles::ORDB, &taken, no_ordbs, &any, self.now, &mut self.rng)?;
         self.path_through(entry, &ordb, no_middles)
     }
 
@@ -447,11 +474,13 @@ impl Node {
     ) -> Option<Vec<Arc<Router>>> {
         let mut taken = vec![entry.clone(), ordb.clone()];
         let mut path = vec![entry.clone()];
+        let middles = self.middles();
         for _ in 2..self.config.hops {
             let middle = self.directory.choose(
                 Roles::ROUTER,
                 &taken,
                 no_middles,
+                &middles,
                 self.now,
                 &mut self.rng,
             )?;

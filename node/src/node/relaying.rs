@@ -29,8 +29,11 @@ use crate::wire::{DbEndReason, DbInfo, DestroyReason, Roles, Section, Tried};
 const MAX_RELAYS: usize = 64;
 /// How long those who told of a name may take to open before others are asked as well.
 const IMPATIENCE: Duration = Duration::from_secs(5);
-/// How long a name is kept for holders to come, or to come back, when nobody is left.
+/// How long a name is kept for holders to come when nobody is left …
 const GRACE: Duration = Duration::from_secs(3);
+/// … and to come back, where the circuit of one broke: they build another, and perhaps the links for
+/// it, in seconds.
+const RETURN: Duration = Duration::from_secs(8);
 
 /// One name that is asked on.
 pub(crate) struct Relay {
@@ -54,6 +57,8 @@ pub(crate) struct Relay {
     began: Instant,
     /// Since when nobody is left to ask.
     alone_since: Option<Instant>,
+    /// Until when a holder whose circuit broke may be back.
+    returns_until: Instant,
 }
 
 /// All that an ORDB keeps for others' questions.
@@ -284,6 +289,7 @@ impl Node {
             host_tried,
             began: self.now,
             alone_since: None,
+            returns_until: Instant::ZERO,
         };
         self.relays.relays.insert(name, relay);
         self.share_relay_bytes();
@@ -384,8 +390,10 @@ impl Node {
         self.settle_relay(name);
         if let Some(relay) = self.relays.relays.get_mut(&name) {
             let (mut at, _) = relay.requester.poll_timeout();
-            if let Some(since) = relay.alone_since {
-                at = at.min(since + GRACE);
+            let graces = relay.alone_since.map(|since| since + GRACE);
+            let graces = graces.into_iter().chain([relay.returns_until]);
+            if let Some(grace) = graces.filter(|grace| *grace > self.now).min() {
+                at = at.min(grace);
             }
             if relay.requester.metainfo().is_none() && self.now < relay.began + IMPATIENCE {
                 at = at.min(relay.began + IMPATIENCE);
@@ -469,7 +477,8 @@ impl Node {
         let is_facilitator = self.config.roles.contains(Roles::FACILITATOR);
         let has_host = is_facilitator && relay.host_tried.is_none();
         let is_asking = !relay.building.is_empty() || relay.lookup.is_some();
-        if relay.requester.has_lacking() && !is_asking {
+        let may_return = !has_host && relay.returns_until > self.now;
+        if relay.requester.has_lacking() && !is_asking && !may_return {
             if has_host {
                 return self.hand_over(name);
             }
@@ -498,7 +507,8 @@ impl Node {
             return;
         }
         let since = *relay.alone_since.get_or_insert(self.now);
-        if relay.host_tried.is_none() && self.now.saturating_since(since) < GRACE {
+        let may_come = relay.host_tried.is_none() && self.now.saturating_since(since) < GRACE;
+        if may_come || may_return {
             return;
         }
         let is_idle = relay.requester.asked_chunks().is_empty() && relay.waiting.is_empty();

@@ -454,6 +454,17 @@ impl World {
         }
     }
 
+    /// Cuts the links between two nodes; they can be made again.
+    pub fn cut_between(&mut self, one: NodeIndex, other: NodeIndex) {
+        for wire in 0..self.wires.len() {
+            let ends = (self.wires[wire].dialler.0, self.wires[wire].acceptor.0);
+            let is_theirs = ends == (one.0, other.0) || ends == (other.0, one.0);
+            if is_theirs && !self.wires[wire].dead {
+                self.schedule(self.now, What::Cut { wire });
+            }
+        }
+    }
+
     /// Cuts one of the links that stand, chosen by the world's randomness. False if none does.
     pub fn cut_some_link(&mut self) -> bool {
         let live: Vec<usize> = (0..self.wires.len())

@@ -10,7 +10,7 @@ use crate::ids::{CircuitId, Ed25519Id, StreamId};
 use crate::kad::LookupId;
 use crate::node::Node;
 use crate::node::origin::Purpose;
-use crate::node::relaying::{IMPATIENCE, Relays};
+use crate::node::relaying::{IMPATIENCE, RETURN, Relays};
 use crate::ordb::{FIRST_COUNTERS, SourceId};
 use crate::torrent::Infohash;
 use crate::wire::{DbEnd, DbEndReason, DbQuery, DestroyReason, RelayMessage, Roles};
@@ -144,6 +144,7 @@ impl Node {
         if let Some(upstream) = relay.upstreams.remove(&source) {
             relay.requester.handle_source_lost(self.now, source);
             if let Way::Back(circuit) = upstream.way {
+                relay.returns_until = self.now + RETURN;
                 self.relays.streams.remove(&(circuit, upstream.stream));
             }
         }

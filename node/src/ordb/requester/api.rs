@@ -34,6 +34,9 @@ pub struct Config {
     pub open_timeout: Duration,
     /// How long other sources are waited for after the last one has refused.
     pub patience: Duration,
+    /// How long it is looked for at least, from the beginning on and since something of it came, however
+    /// soon all refuse: who has it may only be on his way to those who are asked.
+    pub persistence: Duration,
     /// What an OPEN's counter begins with; smaller after each LOOP.
     pub counter: u8,
     /// It asks for others: its counter is not its own to make smaller.
@@ -51,6 +54,7 @@ impl Default for Config {
             sources_wanted: 1,
             open_timeout: Duration::from_secs(90),
             patience: Duration::from_secs(20),
+            persistence: Duration::ZERO,
             counter: 0,
             relays: false,
         }

@@ -92,6 +92,8 @@ pub struct Requester {
     dropped_routers: BTreeSet<Ed25519Id>,
     refusals: BTreeMap<Ed25519Id, SourceFailure>,
     last_refusal: Instant,
+    /// When a block last came, or it began.
+    given: Instant,
     content: Option<Content>,
     assemblies: BTreeMap<Unit, Assembly>,
     /// Bytes that the assemblies of pieces may come to hold.
@@ -130,6 +132,7 @@ impl Requester {
             dropped_routers: BTreeSet::new(),
             refusals: BTreeMap::new(),
             last_refusal: now,
+            given: now,
             content: None,
             assemblies: BTreeMap::new(),
             reserved: 0,
@@ -405,6 +408,7 @@ impl Requester {
                 }
             }
             Arrival::Block(ask, bytes) => {
+                self.given = self.now;
                 self.received.add(self.now, bytes.len() as u64);
                 self.handle_block(id, &ask, bytes);
                 self.pump_due = true;

@@ -314,7 +314,12 @@ impl Requester {
         if !self.sources.is_empty() || !is_enough {
             return;
         }
-        self.fail(self.failure_of_refusals());
+        let failure = self.failure_of_refusals();
+        let may_come = matches!(failure, Failure::Gone { .. } | Failure::NotFound { .. });
+        if may_come && self.now.saturating_since(self.given) < self.config.persistence {
+            return;
+        }
+        self.fail(failure);
     }
 
     /// What all the refusals come to.
