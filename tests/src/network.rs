@@ -33,6 +33,8 @@ pub struct Config {
     pub dht: Dht,
     /// The magnet link that the bridges' page offers as a sample.
     pub sample: Option<String>,
+    /// Where bridges are reached by other routers, and by WebRTC.
+    pub bridge_ip: IpAddr,
     /// Where facilitators are reached.
     pub facilitator_ip: IpAddr,
     /// Further arguments of each bridge.
@@ -61,6 +63,7 @@ impl Default for Config {
             trackers: Vec::new(),
             dht: Dht::Off,
             sample: None,
+            bridge_ip: Ipv4Addr::LOCALHOST.into(),
             facilitator_ip: Ipv4Addr::LOCALHOST.into(),
             bridge_arguments: Vec::new(),
             facilitator_arguments: Vec::new(),
@@ -195,7 +198,8 @@ impl Network {
     pub async fn add_bridge(&mut self) -> Result<()> {
         let index = self.bridges.len();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let bridge = self.start_bridge(index, loopback, loopback).await?;
+        let or = SocketAddr::new(self.config.bridge_ip, 0);
+        let bridge = self.start_bridge(index, loopback, or).await?;
         self.bridges.push(bridge);
         Ok(())
     }

@@ -112,11 +112,13 @@ async fn the_page_in_firefox_dials_a_facilitator() -> Result<()> {
             rest for minutes"]
 async fn firefox_and_chromium_are_introduced_and_fetch_from_each_other() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
-    // With the loopback interface alone neither browser makes a connection.
-    require!(outer_ip(), "an address other than 127.0.0.1");
+    // With the loopback interface alone neither browser makes a connection; and the bridge, which
+    // extends every circuit to its middle, must reach Firefox too.
+    let ip = require!(outer_ip(), "an address other than 127.0.0.1");
     let _only = ONE_FIREFOX.lock().await;
     let network = Network::start(Config {
         facilitators: 0,
+        bridge_ip: ip,
         ..Config::default()
     })
     .await?;
