@@ -108,8 +108,6 @@ async fn the_page_in_firefox_dials_a_facilitator() -> Result<()> {
 
 /// Where there is no facilitator, routes go through tabs alone, which the bridge introduces.
 #[tokio::test]
-#[ignore = "of three tabs each is on every path of the others: when one is lost, the download may \
-            rest for minutes"]
 async fn firefox_and_chromium_are_introduced_and_fetch_from_each_other() -> Result<()> {
     let installed = require!(Installed::find(), "Chromium with its driver");
     // With the loopback interface alone neither browser makes a connection; and the bridge, which
