@@ -186,13 +186,17 @@ fn a_holder_who_comes_back_is_asked_while_the_facilitator_still_looks_elsewhere(
     }
 }
 
+/// Not so many that the same four are asked together each time around.
+const HOLDERS: usize = 21;
+
 #[test]
-fn what_one_holder_of_twenty_falsifies_is_never_stored_and_no_ordb_is_blamed() {
+fn what_one_holder_of_many_falsifies_is_never_stored_and_no_ordb_is_blamed() {
     let mut world = World::new(30, LinkModel::default());
-    let torrent = TestTorrent::new(30, 4_000_000, PIECE);
+    // So much that he too is asked whose way is the longest.
+    let torrent = TestTorrent::new(30, 12_000_000, PIECE);
     let (bridge, _) = mesh(&mut world, 3, 1);
     let mut liar = None;
-    for number in 0..20 {
+    for number in 0..HOLDERS {
         let tab = world.add_tab(&[bridge], |_| {});
         let manner = match number {
             7 => Manner::Lying,
@@ -204,8 +208,9 @@ fn what_one_holder_of_twenty_falsifies_is_never_stored_and_no_ordb_is_blamed() {
         }
     }
     let liar = liar.expect("a liar");
-    // Each time the ORDB has forgotten the torrent, and asks the next four who told of it.
-    for _ in 0..6 {
+    // Each time the ORDB has forgotten the torrent, and asks the next four who told of it. The last
+    // of them may come too late to give anything; the next time around it is not the last.
+    for _ in 0..HOLDERS {
         let asker = world.add_tab(&[bridge], |_| {});
         let mut download = Download::begin(&mut world, asker, &torrent);
         download.finish(&mut world, &torrent, Duration::from_secs(300));
@@ -213,6 +218,9 @@ fn what_one_holder_of_twenty_falsifies_is_never_stored_and_no_ordb_is_blamed() {
         let blamed = |event: &&Event| matches!(event, Event::SourceDropped { .. });
         let blamed: Vec<&Event> = download.events.iter().filter(blamed).collect();
         assert!(blamed.is_empty(), "{blamed:?}");
+        if world.given(liar) > 0 {
+            break;
+        }
         world.run_until(Duration::from_secs(90), |_| false);
     }
     assert!(world.given(liar) > 0, "the liar was never asked");
