@@ -201,9 +201,10 @@ impl Tabs {
             .map(drop)
     }
 
-    /// Begins to download what a link names; its number in that tab.
+    /// Begins to download what a link names; its number in that tab. Who is told that nobody has it
+    /// asks again, as its user would: whoever shares it may be on the way to those who are asked.
     pub async fn open_torrent(&self, tab: usize, magnet: &str) -> Result<Value> {
-        let body = "const torrent = await chive.open(args); return torrent.id;";
+        let body = "const torrent = await until(() => chive.open(args)); return torrent.id;";
         self.run(tab, "the list of files", body, json!(magnet))
             .await
     }

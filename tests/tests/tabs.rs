@@ -166,6 +166,7 @@ async fn without_the_bridge_members_introduce_newcomers_and_downloads_go_on() ->
     tabs.stand_in(first, 1).await?;
     let second = tabs.add(elsewhere.page()?, invitation).await?;
     tabs.stand_in(second, 1).await?;
+    tabs.stand_in(SHARER, 1).await?;
     let (magnet, expected) = tabs.share(SHARER, FEW_BYTES).await?;
     for tab in [3, first, second] {
         let torrent = tabs.open_torrent(tab, &magnet).await?;
