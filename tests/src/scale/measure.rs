@@ -242,8 +242,9 @@ impl Population {
     /// How many of a download's circuits have both ends in the adversary's hand, and how many
     /// would if the ends were drawn independently.
     fn count_pairs(&self, pairs: &BTreeSet<(RsaId, RsaId)>, seen: &mut Seen) {
-        // Entries are long-lived routers, ORDBs are any.
-        let entries = self.adversary_share(self.long_lived.iter());
+        // Circuits begin at bridges, which are the first of the long-lived, and of three there is no
+        // tenth; ORDBs are any.
+        let entries = self.adversary_share(self.long_lived.iter().take(self.bridges.len()));
         let tabs = self.tabs.iter().map(|tab| &tab.member);
         let ordbs = self.adversary_share(self.long_lived.iter().chain(tabs));
         let both = |pair: &&(RsaId, RsaId)| self.colludes(pair.0) && self.colludes(pair.1);
