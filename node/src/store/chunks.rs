@@ -52,6 +52,9 @@ pub struct ChunkStore {
     kept: RangeSet,
     /// Handed to the host; held until it answers, whatever memory lets go.
     writing: BTreeMap<u32, Bytes>,
+    /// What the host had no room for last; held likewise, for it is to find out whether there is
+    /// room again.
+    refused: Option<(u32, Bytes)>,
     loading: BTreeSet<u32>,
     /// All of the above but what is only being loaded.
     present: RangeSet,
@@ -72,6 +75,7 @@ impl ChunkStore {
             alone: false,
             kept: RangeSet::new(),
             writing: BTreeMap::new(),
+            refused: None,
             loading: BTreeSet::new(),
             present: RangeSet::new(),
             bytes: 0,
@@ -134,7 +138,12 @@ impl ChunkStore {
     /// A chunk's bytes, if they are in memory; cheap to clone. What is not may be with the host:
     /// [`Self::load`].
     pub fn read(&self, chunk: u32) -> Option<&Bytes> {
-        self.memory.read(chunk).or_else(|| self.writing.get(&chunk))
+        let refused = self.refused.as_ref();
+        let refused = refused.filter(|(of, _)| *of == chunk);
+        self.memory
+            .read(chunk)
+            .or_else(|| self.writing.get(&chunk))
+            .or_else(|| refused.map(|(_, bytes)| bytes))
     }
 
     /// Asks the host for a chunk that is not in memory, and for some after it. Whether it will
@@ -234,9 +243,10 @@ impl ChunkStore {
 
     /// The host has written a chunk, or has no room. Returns whether it is missing now.
     pub fn handle_written(&mut self, chunk: u32, kept: bool) -> bool {
-        if self.writing.remove(&chunk).is_none() {
+        let Some(bytes) = self.writing.remove(&chunk) else {
             return false;
-        }
+        };
+        let mut missing = false;
         if kept {
             self.kept.insert(one(chunk));
             self.room = match self.room {
@@ -250,8 +260,11 @@ impl ChunkStore {
         } else {
             self.room = Room::No;
             self.alone = true;
+            if let Some((before, _)) = self.refused.replace((chunk, bytes)) {
+                missing = self.update(before);
+            }
         }
-        self.update(chunk)
+        self.update(chunk) || missing
     }
 
     /// The host gives a chunk back, or has lost it. The bytes, if they are those of a chunk.
@@ -287,10 +300,21 @@ impl ChunkStore {
 
     /// The host may have room again.
     pub fn handle_room(&mut self) {
-        if self.room == Room::No {
-            self.room = Room::Perhaps;
-            self.write_alone();
+        if self.room != Room::No {
+            return;
         }
+        self.room = Room::Perhaps;
+        match self.refused.take() {
+            Some((chunk, bytes)) if self.writing.is_empty() && !self.kept.contains(chunk) => {
+                self.write(chunk, bytes);
+            }
+            // What is on its way finds out as well.
+            Some((chunk, _)) => {
+                self.update(chunk);
+            }
+            None => {}
+        }
+        self.write_alone();
     }
 
     /// Whether something is wanted of the host that it was not told yet.
@@ -436,28 +460,30 @@ mod tests {
             assert!(!store.insert(chunk, content(chunk)));
         }
         assert!(store.poll_want().is_none());
-        // Memory lets one go, and nobody else has it.
-        assert!(store.insert(10, content(10)));
-        assert!(!store.contains(0));
+        // Memory lets one go, which is to find out whether there is room; then one that nobody has.
+        assert!(!store.insert(10, content(10)));
+        assert!(store.contains(0));
+        assert!(store.insert(11, content(11)));
+        assert!(!store.contains(1));
         // One of them finds out whether there is room again, and the others follow it.
         store.handle_room();
         assert_eq!(store.has_room(), None);
-        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(1, _))));
+        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(0, _))));
         assert!(store.poll_want().is_none());
-        assert!(!store.handle_written(1, true));
+        assert!(!store.handle_written(0, true));
         assert_eq!(store.has_room(), Some(true));
-        for chunk in [2, 3, 10] {
+        for chunk in [2, 3, 10, 11] {
             assert!(matches!(store.poll_want(), Some(ChunkWant::Write(it, _)) if it == chunk));
             assert!(!store.handle_written(chunk, true));
         }
         assert!(store.poll_want().is_none());
-        store.insert(11, content(11));
-        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(11, _))));
+        store.insert(12, content(12));
+        assert!(matches!(store.poll_want(), Some(ChunkWant::Write(12, _))));
         // Even if memory lets it go before the host answers, it is there.
         store.set_cap(0);
-        assert_eq!(store.read(11), Some(&content(11)));
-        assert!(!store.handle_written(11, true));
-        assert!(store.contains(11) && store.read(11).is_none());
+        assert_eq!(store.read(12), Some(&content(12)));
+        assert!(!store.handle_written(12, true));
+        assert!(store.contains(12) && store.read(12).is_none());
     }
 
     #[test]
