@@ -201,10 +201,24 @@ impl Tabs {
             .map(drop)
     }
 
-    /// Begins to download what a link names; its number in that tab. Who is told that nobody has it
-    /// asks again, as its user would: whoever shares it may be on the way to those who are asked.
+    /// Begins to download what a link names; its number in that tab.
     pub async fn open_torrent(&self, tab: usize, magnet: &str) -> Result<Value> {
-        let body = "const torrent = await until(() => chive.open(args)); return torrent.id;";
+        let body = "const torrent = await chive.open(args); return torrent.id;";
+        self.run(tab, "the list of files", body, json!(magnet))
+            .await
+    }
+
+    /// The same as its user would who is told that nobody has it, and nothing else, and asks again:
+    /// in a mesh that lost its bridge just now, whoever shares it may be on the way to those who are
+    /// asked.
+    pub async fn open_torrent_again(&self, tab: usize, magnet: &str) -> Result<Value> {
+        let body = "
+            const torrent = await until(() => chive.open(args).catch((error) => {
+                if (/^Nobody was found/.test(error.message)) return null;
+                return { failed: error };
+            }));
+            if (torrent.failed) throw torrent.failed;
+            return torrent.id;";
         self.run(tab, "the list of files", body, json!(magnet))
             .await
     }

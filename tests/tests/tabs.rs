@@ -174,7 +174,7 @@ async fn without_the_bridge_members_introduce_newcomers_and_downloads_go_on() ->
     tabs.stand_in(SHARER, 1).await?;
     let (magnet, expected) = tabs.share(SHARER, FEW_BYTES).await?;
     for tab in [3, first, second] {
-        let torrent = tabs.open_torrent(tab, &magnet).await?;
+        let torrent = tabs.open_torrent_again(tab, &magnet).await?;
         tabs.fetched(tab, &torrent, 1.0).await?;
         assert_eq!(tabs.sha256(tab, &torrent).await?, expected);
     }
